@@ -1,0 +1,1 @@
+"""Answers about policy, from the same desired state."""

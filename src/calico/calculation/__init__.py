@@ -1,0 +1,1 @@
+"""Facts into what this host should be, incrementally."""

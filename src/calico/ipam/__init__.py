@@ -1,0 +1,1 @@
+"""Addresses: blocks, plans, and the client that carries them out."""

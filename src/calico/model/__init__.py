@@ -1,0 +1,1 @@
+"""The resources an operator writes, as frozen values."""

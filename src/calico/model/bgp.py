@@ -1,0 +1,109 @@
+"""BGP intent: the cluster's settings and its peers (behaviour reference 1.11, 1.12)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from msgspec import field
+
+from calico.model.resource import Resource, Strict
+
+DEFAULT_AS = 64512
+
+
+class SecretKeyRef(Strict, frozen=True, kw_only=True):
+    """A key of a named secret."""
+
+    name: str
+    key: str
+    optional: bool | None = None
+
+
+class BGPPassword(Strict, frozen=True, kw_only=True):
+    """Where a session's TCP MD5 password is kept."""
+
+    secret_key_ref: SecretKeyRef | None = None
+
+
+class CommunityValue(Strict, frozen=True, kw_only=True):
+    """A named community."""
+
+    name: str = ""
+    value: str = ""
+
+
+class PrefixAdvertisement(Strict, frozen=True, kw_only=True):
+    """Communities that a prefix is announced with."""
+
+    cidr: str = ""
+    communities: list[str] = []
+
+
+class ServiceBlock(Strict, frozen=True, kw_only=True):
+    """A range of service addresses."""
+
+    cidr: str = ""
+
+
+class BGPConfigurationSpec(Strict, frozen=True, kw_only=True):
+    """Settings for all nodes (``default``) or one (``node.<name>``)."""
+
+    log_severity_screen: str = ""
+    node_to_node_mesh_enabled: bool | None = None
+    as_number: int | str | None = None
+    service_cluster_ips: list[ServiceBlock] = field(default_factory=list, name="serviceClusterIPs")
+    service_external_ips: list[ServiceBlock] = field(default_factory=list, name="serviceExternalIPs")
+    service_load_balancer_ips: list[ServiceBlock] = field(default_factory=list, name="serviceLoadBalancerIPs")
+    service_load_balancer_aggregation: str | None = None
+    communities: list[CommunityValue] = []
+    prefix_advertisements: list[PrefixAdvertisement] = []
+    listen_port: int | None = None
+    node_mesh_password: BGPPassword | None = None
+    node_mesh_max_restart_time: str | None = None
+    bind_mode: str | None = None
+    ignored_interfaces: list[str] = []
+    local_workload_peering_ipv4: str = field(default="", name="localWorkloadPeeringIPV4")
+    local_workload_peering_ipv6: str = field(default="", name="localWorkloadPeeringIPV6")
+    program_cluster_routes: str | None = None
+    ipv4_normal_route_priority: int | None = field(default=None, name="ipv4NormalRoutePriority")
+    ipv6_normal_route_priority: int | None = field(default=None, name="ipv6NormalRoutePriority")
+
+
+class BGPConfiguration(Resource, frozen=True, kw_only=True, tag=True):
+    """Cluster-wide or per-node BGP settings."""
+
+    PLURAL: ClassVar[str] = "bgpconfigurations"
+    SHORT: ClassVar[tuple[str, ...]] = ("bgpconfig", "bgpconfigs")
+    spec: BGPConfigurationSpec = BGPConfigurationSpec()
+
+
+class BGPPeerSpec(Strict, frozen=True, kw_only=True):
+    """Who peers with whom: ``node`` or ``node_selector`` on our side, an address or ``peer_selector`` on theirs."""
+
+    node: str = ""
+    node_selector: str = ""
+    peer_ip: str = field(default="", name="peerIP")
+    peer_selector: str = ""
+    as_number: int | str | None = None
+    local_as_number: int | str | None = field(default=None, name="localASNumber")
+    next_hop_mode: Literal["Auto", "Self", "Keep"] | None = None
+    keep_original_next_hop: bool = False
+    password: BGPPassword | None = None
+    source_address: Literal["UseNodeIP", "None"] | None = None
+    max_restart_time: str | None = None
+    keepalive_time: str | None = None
+    num_allowed_local_as_numbers: int | None = field(default=None, name="numAllowedLocalASNumbers")
+    ttl_security: int | None = None
+    reachable_by: str = ""
+    filters: list[str] = []
+    local_workload_selector: str = ""
+    reverse_peering: Literal["Auto", "Manual"] | None = None
+    failure_detection_mode: str | None = None
+
+
+class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
+    """A BGP peering, global or for some nodes."""
+
+    PLURAL: ClassVar[str] = "bgppeers"
+    SHORT: ClassVar[tuple[str, ...]] = ("bgpp", "bgpps")
+    spec: BGPPeerSpec = BGPPeerSpec()

@@ -1,0 +1,84 @@
+"""Endpoints: the interfaces that policy applies to (behaviour reference 1.6, 1.8)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from msgspec import field
+
+from calico.model.policy import Protocol
+from calico.model.resource import Resource, Strict
+
+
+class EndpointPort(Strict, frozen=True, kw_only=True):
+    """A named port of a host endpoint."""
+
+    name: str
+    protocol: Protocol
+    port: int
+
+
+class HostEndpointSpec(Strict, frozen=True, kw_only=True):
+    """An interface of a host, by name, by address, or ``*`` for all that have no endpoint of their own."""
+
+    node: str
+    interface_name: str = ""
+    expected_ips: list[str] = field(default_factory=list, name="expectedIPs")
+    profiles: list[str] = []
+    ports: list[EndpointPort] = []
+
+
+class HostEndpoint(Resource, frozen=True, kw_only=True, tag=True):
+    """Policy's hold on an interface of a host."""
+
+    PLURAL: ClassVar[str] = "hostendpoints"
+    SHORT: ClassVar[tuple[str, ...]] = ("hep", "heps")
+    spec: HostEndpointSpec
+
+
+class WorkloadPort(Strict, frozen=True, kw_only=True):
+    """A port of a workload, with a name that rules may use or a host port."""
+
+    name: str = ""
+    protocol: Protocol = "TCP"
+    port: int = 0
+    host_port: int = 0
+    host_ip: str = field(default="", name="hostIP")
+
+
+class IPNAT(Strict, frozen=True, kw_only=True):
+    """A floating address: ``external_ip`` stands for ``internal_ip``."""
+
+    internal_ip: str = field(name="internalIP")
+    external_ip: str = field(name="externalIP")
+
+
+class WorkloadEndpointSpec(Strict, frozen=True, kw_only=True):
+    """One interface of one workload on one node; ``ip_networks`` are /32 and /128."""
+
+    orchestrator: str = ""
+    workload: str = ""
+    node: str = ""
+    container_id: str = field(default="", name="containerID")
+    pod: str = ""
+    endpoint: str = ""
+    service_account_name: str = ""
+    ip_networks: list[str] = []
+    ip_nats: list[IPNAT] = field(default_factory=list, name="ipNATs")
+    ipv4_gateway: str = field(default="", name="ipv4Gateway")
+    ipv6_gateway: str = field(default="", name="ipv6Gateway")
+    profiles: list[str] = []
+    interface_name: str = ""
+    mac: str = ""
+    ports: list[WorkloadPort] = []
+    allow_spoofed_source_prefixes: list[str] = []
+    qos_controls: dict[str, Any] | None = None
+
+
+class WorkloadEndpoint(Resource, frozen=True, kw_only=True, tag=True):
+    """The attachment of a workload to the network."""
+
+    PLURAL: ClassVar[str] = "workloadendpoints"
+    NAMESPACED: ClassVar[bool] = True
+    SHORT: ClassVar[tuple[str, ...]] = ("wep", "weps")
+    spec: WorkloadEndpointSpec = WorkloadEndpointSpec()

@@ -1,0 +1,55 @@
+"""Nodes: the hosts, with what BGP needs to know of them (behaviour reference 1.17)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from msgspec import field
+
+from calico.model.resource import Resource, Strict
+
+
+class NodeBGP(Strict, frozen=True, kw_only=True):
+    """The BGP side of a node; addresses are CIDRs with the subnet's length."""
+
+    as_number: int | str | None = None
+    ipv4_address: str = field(default="", name="ipv4Address")
+    ipv6_address: str = field(default="", name="ipv6Address")
+    ipv4_ipip_tunnel_addr: str = field(default="", name="ipv4IPIPTunnelAddr")
+    route_reflector_cluster_id: str = field(default="", name="routeReflectorClusterID")
+
+
+class NodeAddress(Strict, frozen=True, kw_only=True):
+    """One address of a node and what it is."""
+
+    address: str
+    type: str = ""
+
+
+class OrchRef(Strict, frozen=True, kw_only=True):
+    """The node's name in an orchestrator."""
+
+    node_name: str = ""
+    orchestrator: str = ""
+
+
+class NodeSpec(Strict, frozen=True, kw_only=True):
+    """A host."""
+
+    bgp: NodeBGP | None = None
+    ipv4_vxlan_tunnel_addr: str = field(default="", name="ipv4VXLANTunnelAddr")
+    vxlan_tunnel_mac_addr: str = field(default="", name="vxlanTunnelMACAddr")
+    ipv6_vxlan_tunnel_addr: str = field(default="", name="ipv6VXLANTunnelAddr")
+    vxlan_tunnel_mac_addr_v6: str = field(default="", name="vxlanTunnelMACAddrV6")
+    orch_refs: list[OrchRef] = []
+    addresses: list[NodeAddress] = []
+    wireguard: dict[str, Any] | None = None
+    interfaces: list[dict[str, Any]] = []
+
+
+class Node(Resource, frozen=True, kw_only=True, tag=True):
+    """A host, by the name that its agent uses."""
+
+    PLURAL: ClassVar[str] = "nodes"
+    spec: NodeSpec = NodeSpec()
+    status: dict[str, Any] | None = None

@@ -1,0 +1,158 @@
+"""Policies, tiers and profiles, and the rules that they are made of (behaviour reference 1.1, 1.2, 1.4, 1.7)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from msgspec import field
+
+from calico.model.resource import Resource, Strict
+
+Action = Literal["Allow", "Deny", "Log", "Pass"]
+PolicyType = Literal["Ingress", "Egress"]
+Protocol = int | str
+"""A number 1..255 or one of TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite."""
+Port = int | str
+"""A number, a range "a:b", or the name of a port."""
+
+DEFAULT_TIER = "default"
+DEFAULT_TIER_ORDER = 1_000_000.0
+DEFAULT_ALLOW_PROFILE = "projectcalico-default-allow"
+
+
+class ICMP(Strict, frozen=True, kw_only=True):
+    """An ICMP type and, optionally, a code."""
+
+    type: int | None = None
+    code: int | None = None
+
+
+class ServiceAccountMatch(Strict, frozen=True, kw_only=True):
+    """Service accounts by name and by label; both given are ANDed."""
+
+    names: list[str] = []
+    selector: str = ""
+
+
+class ServiceMatch(Strict, frozen=True, kw_only=True):
+    """One Kubernetes service; ``namespace`` defaults to the policy's own."""
+
+    name: str = ""
+    namespace: str = ""
+
+
+class HTTPPath(Strict, frozen=True, kw_only=True):
+    """One path to match, exactly or as a prefix."""
+
+    exact: str = ""
+    prefix: str = ""
+
+
+class HTTPMatch(Strict, frozen=True, kw_only=True):
+    """Layer-7 match; never enforced at layer 4 alone."""
+
+    methods: list[str] = []
+    paths: list[HTTPPath] = []
+
+
+class EntityRule(Strict, frozen=True, kw_only=True):
+    """One side of a rule: all given fields must match, entries of a list are alternatives."""
+
+    nets: list[str] = []
+    not_nets: list[str] = []
+    selector: str = ""
+    not_selector: str = ""
+    namespace_selector: str = ""
+    ports: list[Port] = []
+    not_ports: list[Port] = []
+    service_accounts: ServiceAccountMatch | None = None
+    services: ServiceMatch | None = None
+
+
+class RuleMetadata(Strict, frozen=True, kw_only=True):
+    """Free annotations of one rule."""
+
+    annotations: dict[str, str] = {}
+
+
+class Rule(Strict, frozen=True, kw_only=True):
+    """One rule of a policy or profile."""
+
+    action: Action
+    ip_version: int | None = field(default=None, name="ipVersion")
+    protocol: Protocol | None = None
+    not_protocol: Protocol | None = None
+    icmp: ICMP | None = None
+    not_icmp: ICMP | None = field(default=None, name="notICMP")
+    source: EntityRule = EntityRule()
+    destination: EntityRule = EntityRule()
+    http: HTTPMatch | None = None
+    metadata: RuleMetadata | None = None
+
+
+class PolicySpec(Strict, frozen=True, kw_only=True):
+    """What NetworkPolicy and GlobalNetworkPolicy share."""
+
+    tier: str = DEFAULT_TIER
+    order: float | None = None
+    selector: str = ""
+    types: list[PolicyType] = []
+    ingress: list[Rule] = []
+    egress: list[Rule] = []
+    service_account_selector: str = ""
+    performance_hints: list[str] = []
+
+
+class GlobalPolicySpec(PolicySpec, frozen=True, kw_only=True):
+    """The additional fields of GlobalNetworkPolicy."""
+
+    namespace_selector: str = ""
+    do_not_track: bool = False
+    pre_dnat: bool = field(default=False, name="preDNAT")
+    apply_on_forward: bool = False
+
+
+class NetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
+    """Policy for the endpoints of one namespace."""
+
+    PLURAL: ClassVar[str] = "networkpolicies"
+    NAMESPACED: ClassVar[bool] = True
+    SHORT: ClassVar[tuple[str, ...]] = ("np", "cnp", "caliconetworkpolicy")
+    spec: PolicySpec = PolicySpec()
+
+
+class GlobalNetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
+    """Policy for any endpoint, host endpoints included."""
+
+    PLURAL: ClassVar[str] = "globalnetworkpolicies"
+    SHORT: ClassVar[tuple[str, ...]] = ("gnp", "cgnp")
+    spec: GlobalPolicySpec = GlobalPolicySpec()
+
+
+class TierSpec(Strict, frozen=True, kw_only=True):
+    """Where a tier stands, and what becomes of traffic that reaches its end."""
+
+    order: float | None = None
+    default_action: Literal["Deny", "Pass"] | None = None
+
+
+class Tier(Resource, frozen=True, kw_only=True, tag=True):
+    """A group of policies that is evaluated as a unit, in order."""
+
+    PLURAL: ClassVar[str] = "tiers"
+    spec: TierSpec = TierSpec()
+
+
+class ProfileSpec(Strict, frozen=True, kw_only=True):
+    """Rules that apply after all tiers, and labels that endpoints inherit."""
+
+    ingress: list[Rule] = []
+    egress: list[Rule] = []
+    labels_to_apply: dict[str, str] = {}
+
+
+class Profile(Resource, frozen=True, kw_only=True, tag=True):
+    """Rules and labels that an endpoint refers to by name."""
+
+    PLURAL: ClassVar[str] = "profiles"
+    spec: ProfileSpec = ProfileSpec()

@@ -1,0 +1,1 @@
+"""Desired state into a ruleset and routes."""

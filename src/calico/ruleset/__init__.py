@@ -1,0 +1,1 @@
+"""A firewall as a value."""

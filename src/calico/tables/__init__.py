@@ -1,0 +1,1 @@
+"""Tables that remember what changed: the engine of the calculation."""
