@@ -1,0 +1,148 @@
+"""Forget connections: delete the conntrack entries of addresses that left or moved.
+
+In:   addresses, as typed values.
+Out:  how many entries each call deleted, and how many the kernel refused to delete.
+Next: ``routes`` calls this when an address leaves an interface, so that nobody inherits its connections.
+
+An entry is deleted by the very bytes that the kernel listed it with, zone and identity included: a new
+connection with the same addresses and ports is never taken for the old one.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+from calico.model.address import Cidr, Family
+from calico.programming.backend import Missing
+from calico.programming.netlink import NETFILTER, Channel, Refused, Request, attributes
+from calico.programming.netlink import attribute as pack_attribute
+from calico.programming.rtnetlink import pack_address, unpack_address
+
+_GET = 1 << 8 | 1
+_DELETE = 1 << 8 | 2
+_HEADER = struct.Struct("=BBH")
+
+_ORIGINAL, _REPLY, _ID, _ZONE = 1, 2, 12, 18
+_NESTED = 0x8000
+_TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
+_SOURCE: Final[dict[Family, int]] = {4: 1, 6: 3}
+_DESTINATION: Final[dict[Family, int]] = {4: 2, 6: 4}
+_NETFILTER_FAMILY: Final[dict[Family, int]] = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+class Deleted(NamedTuple):
+    """What came of a deletion: entries gone, and entries that the kernel would not delete (and still exist)."""
+
+    entries: int
+    refused: int
+
+
+class Entry(NamedTuple):
+    """One tracked connection, as it was opened; ``replies_from`` differs from ``destination`` under NAT."""
+
+    source: Cidr
+    destination: Cidr
+    protocol: int
+    source_port: int
+    destination_port: int
+    replies_from: Cidr
+    replies_to: Cidr
+    zone: int = 0
+
+    @property
+    def addresses(self) -> frozenset[Cidr]:
+        """Every address that takes part, before and after translation."""
+        return frozenset((self.source, self.destination, self.replies_from, self.replies_to))
+
+
+def forget(addresses: Collection[Cidr]) -> Deleted:
+    """Delete every entry in which one of ``addresses`` takes part, in either direction, translated or not.
+
+    One listing a family, then deletions in batches, whatever the number of addresses. An entry that
+    ended by itself meanwhile counts as neither deleted nor refused. Prefixes are refused with ValueError.
+    Raises Missing where the kernel tracks no connections, Busy if it does not answer.
+    """
+    for address in addresses:
+        if not address.is_address:
+            raise ValueError(f"{address} is a prefix; connections are forgotten by single addresses")
+    deleted = refused = 0
+    families: tuple[Family, ...] = (4, 6)
+    for family in families:
+        packed = frozenset(pack_address(address) for address in addresses if address.family == family)
+        if not packed:
+            continue
+        with Channel(NETFILTER) as channel:
+            doomed = [
+                _deletion(family, body) for body in _dump(channel, family) if _involves(family, body, packed)
+            ]
+            for answer in channel.transact(doomed):
+                if answer.refused is None:
+                    deleted += 1
+                elif answer.refused.code != errno.ENOENT:
+                    refused += 1
+    return Deleted(deleted, refused)
+
+
+def entries(family: Family) -> list[Entry]:
+    """Every tracked connection of one family."""
+    with Channel(NETFILTER) as channel:
+        return [_parse(family, body) for body in _dump(channel, family)]
+
+
+def _dump(channel: Channel, family: Family) -> list[bytes]:
+    body = _HEADER.pack(_NETFILTER_FAMILY[family], 0, 0)
+    try:
+        found = channel.dump(Request(_GET, body, what="the list of tracked connections"))
+    except Refused as refused:
+        if refused.code in {errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOENT}:
+            raise Missing(
+                "The kernel lists no tracked connections; load nf_conntrack_netlink (CONFIG_NF_CT_NETLINK)."
+            ) from refused
+        raise
+    return [body for body in found if body[0] == _NETFILTER_FAMILY[family]]
+
+
+def _involves(family: Family, body: bytes, packed: frozenset[bytes]) -> bool:
+    """Whether a listed entry has one of the packed addresses in it."""
+    if len(packed) <= 4 and not any(address in body for address in packed):
+        return False
+    found = attributes(body, _HEADER.size)
+    for direction in (_ORIGINAL, _REPLY):
+        ends = attributes(attributes(found.get(direction, b"")).get(_TUPLE_IP, b""))
+        if ends.get(_SOURCE[family]) in packed or ends.get(_DESTINATION[family]) in packed:
+            return True
+    return False
+
+
+def _deletion(family: Family, body: bytes) -> Request:
+    """The request to delete a listed entry, and no other."""
+    found = attributes(body, _HEADER.size)
+    request = _HEADER.pack(_NETFILTER_FAMILY[family], 0, 0)
+    request += pack_attribute(_ORIGINAL | _NESTED, found[_ORIGINAL])
+    for kind in (_ID, _ZONE):
+        if kind in found:
+            request += pack_attribute(kind, found[kind])
+    return Request(_DELETE, request, what="to delete a tracked connection")
+
+
+def _parse(family: Family, body: bytes) -> Entry:
+    found = attributes(body, _HEADER.size)
+    original = attributes(found[_ORIGINAL])
+    reply = attributes(found[_REPLY])
+    ends, reply_ends = attributes(original[_TUPLE_IP]), attributes(reply[_TUPLE_IP])
+    protocol = attributes(original.get(_TUPLE_PROTOCOL, b""))
+    source, destination = _SOURCE[family], _DESTINATION[family]
+    return Entry(
+        unpack_address(family, ends[source]),
+        unpack_address(family, ends[destination]),
+        int.from_bytes(protocol.get(1, b""), "big"),
+        int.from_bytes(protocol.get(2, b""), "big"),
+        int.from_bytes(protocol.get(3, b""), "big"),
+        unpack_address(family, reply_ends[source]),
+        unpack_address(family, reply_ends[destination]),
+        int.from_bytes(found.get(_ZONE, b""), "big"),
+    )
