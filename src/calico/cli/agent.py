@@ -1,0 +1,148 @@
+"""``calicoctl agent``: run this host's agent, and ask a running one how it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from calico.agent.status import AgentUnreachableError, ask
+from calico.cli.stores import Location, store_options
+from calico.paths import Paths
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--node", metavar="NAME", help="This host's name; default: NODENAME, the file nodename, the host name."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["nftables", "iptables", "iptables-nft", "iptables-legacy"]),
+    help="How to program the packet filter (environment: CALICO_BACKEND); default nftables.",
+)
+@click.option(
+    "--bgp/--no-bgp",
+    default=True,
+    show_default=True,
+    help="Run BIRD, with the configuration that the resources ask for.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@store_options
+@click.pass_context
+def agent(
+    ctx: click.Context, location: Location, node: str | None, backend: str | None, bgp: bool, log_level: str
+) -> None:
+    """Run this host's agent in the foreground: routes, policy and BGP as the store wants them.
+
+    Stopping it leaves the data path as it is.
+
+    \b
+    Examples:
+      calicoctl agent --node host-1
+      calicoctl agent status
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from calico.agent.main import Configuration, StartError, run
+
+    try:
+        run(
+            Configuration(
+                node=node,
+                database=location.path,
+                paths=Paths.of(os.environ),
+                backend=backend or os.environ.get("CALICO_BACKEND") or "nftables",
+                bgp=bgp,
+                log_level=log_level,
+                environment=dict(os.environ),
+            )
+        )
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@agent.command()
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def status(output: str) -> None:
+    """What the agent of this host has programmed, how long the last change took, and what failed.
+
+    Exit status 1 if it is not in order.
+    """
+    report = _ask({"command": "status"})
+    if output == "json":
+        click.echo(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    if not report.get("programmed"):
+        raise SystemExit(1)
+
+
+@agent.command("pause-repair")
+@click.argument("seconds", type=click.FloatRange(0, 3600))
+def pause_repair(seconds: float) -> None:
+    """Do not repair what others change in the kernel for SECONDS (0: repair again at once)."""
+    _ask({"command": "pause-repair", "seconds": seconds})
+    click.echo(f"repair is paused for {seconds:g} s" if seconds else "repair is on")
+
+
+def _ask(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer = ask(Paths.of(os.environ).agent_socket, request)
+    except AgentUnreachableError as error:
+        raise click.ClickException(str(error)) from error
+    if "error" in answer:
+        raise click.ClickException(str(answer["error"]))
+    return answer
+
+
+def _print(report: dict[str, Any]) -> None:
+    counts = report["counts"]
+    store = report.get("store") or {}
+    lines = [
+        ("Node", report["node"]),
+        (
+            "Agent",
+            f"pid {report.get('pid')}, version {report.get('version')}, up {report.get('uptimeSeconds', 0):.0f} s",
+        ),
+        ("Store", f"{store.get('location')}: {store.get('state')}"),
+        (
+            "In sync",
+            "yes" if report["inSync"] else "no: nothing is programmed before the first complete picture",
+        ),
+        ("Programmed", "yes" if report["programmed"] else "NO"),
+        ("Back end", report["backend"]),
+        (
+            "Holds",
+            f"{counts['endpoints']} endpoints, {counts['policies']} policies, {counts['profiles']} profiles, "
+            f"{counts['sets']} sets with {counts['setMembers']} members, {counts['routes']} routes",
+        ),
+    ]
+    change = report.get("lastChange")
+    if change:
+        rows = ", ".join(f"{count} {name}" for name, count in change["rows"].items())
+        lines.append(
+            ("Last change", f"{change['at']}: {rows}; {change['milliseconds']} ms from store to kernel")
+        )
+    lines += [
+        (
+            "BGP",
+            f"{session['name']} {session['address']} AS {session['as']}: {session['state']} {session['info']}".rstrip(),
+        )
+        for session in report.get("bgp", {}).get("sessions", ())
+    ]
+    lines += [("Error", f"{what}: {text}") for what, text in report["errors"].items()]
+    lines += [("Problem", text) for text in report["problems"]]
+    lines += [("Waiting", f"{cidr}: {why}") for cidr, why in report["pendingRoutes"].items()]
+    lines += [("Warning", text) for text in report["warnings"]]
+    repairs = report["repairs"]
+    if repairs["count"]:
+        lines.append(("Repairs", f"{repairs['count']} since the start; the latest:"))
+        lines += [("", f"{repair['at']} {repair['what']}") for repair in repairs["latest"][-5:]]
+    if report.get("repairPaused"):
+        lines.append(("Repairs", "paused"))
+    for label, text in lines:
+        click.echo(f"{label + ':' if label else '':<13}{text}")

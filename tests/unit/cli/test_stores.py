@@ -1,0 +1,119 @@
+"""Which store a command uses: first match wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from calico.cli.stores import Choice, locate
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "CALICO_DATA_DIR": str(tmp_path / "data"),
+        "CALICO_RUN_DIR": str(tmp_path / "run"),
+        "CALICO_CONFIG_DIR": str(tmp_path / "etc"),
+    }
+
+
+def _lab(tmp_path: Path, name: str) -> Path:
+    database = tmp_path / "run" / "lab" / name / "calico.db"
+    database.parent.mkdir(parents=True)
+    database.touch()
+    return database
+
+
+def _host(tmp_path: Path) -> Path:
+    database = tmp_path / "data" / "calico.db"
+    database.parent.mkdir(parents=True)
+    database.touch()
+    return database
+
+
+def test_a_lab_by_name_comes_before_everything(tmp_path: Path, environment: dict[str, str]) -> None:
+    """--lab wins over a path and the environment."""
+    lab = _lab(tmp_path, "one")
+    found = locate(Choice(lab="one", path="/elsewhere"), {**environment, "DATASTORE_TYPE": "sqlite"})
+    assert found.path == lab
+
+
+def test_a_lab_that_is_not_there_is_an_error_that_lists_those_that_are(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """A wrong --lab names the running labs."""
+    _lab(tmp_path, "one")
+    with pytest.raises(click.UsageError, match="running: one"):
+        locate(Choice(lab="two"), environment)
+
+
+def test_a_flag_comes_before_the_environment(environment: dict[str, str]) -> None:
+    """--datastore-path wins over CALICO_SQLITE_PATH."""
+    assert locate(Choice(path="/a.db"), {**environment, "CALICO_SQLITE_PATH": "/b.db"}).path == Path("/a.db")
+
+
+def test_the_environment_comes_before_the_configuration_file(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """CALICO_SQLITE_PATH wins over calicoctl.cfg."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "calicoctl.cfg").write_text(
+        "kind: CalicoAPIConfig\nspec: {datastoreType: sqlite, sqlitePath: /c.db}\n"
+    )
+    assert locate(Choice(), environment).path == Path("/c.db")
+    assert locate(Choice(), {**environment, "CALICO_SQLITE_PATH": "/b.db"}).path == Path("/b.db")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [("kubernetes", "not supported yet"), ("etcdv3", "not supported yet"), ("redis", "known are")],
+)
+def test_a_store_that_cannot_be_used_is_refused_with_the_reason(
+    environment: dict[str, str], kind: str, sentence: str
+) -> None:
+    """DATASTORE_TYPE of another kind never falls back to SQLite silently."""
+    with pytest.raises(click.UsageError, match=sentence):
+        locate(Choice(), {**environment, "DATASTORE_TYPE": kind})
+
+
+def test_an_existing_database_of_the_host_comes_before_a_lab(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """A host that has a store uses it, whatever labs run."""
+    _lab(tmp_path, "one")
+    host = _host(tmp_path)
+    found = locate(Choice(), environment)
+    assert (found.path, found.notice) == (host, False)
+
+
+def test_the_only_lab_is_used_and_that_is_said(tmp_path: Path, environment: dict[str, str]) -> None:
+    """With nothing else there, the one running lab is meant; a person is told."""
+    lab = _lab(tmp_path, "one")
+    found = locate(Choice(), environment)
+    assert (found.path, found.notice) == (lab, True)
+    assert "'one'" in found.reason
+
+
+def test_several_labs_are_an_error_that_lists_them(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Guessing between labs would be wrong half of the time."""
+    _lab(tmp_path, "one")
+    _lab(tmp_path, "two")
+    with pytest.raises(click.UsageError, match="one, two"):
+        locate(Choice(), environment)
+
+
+def test_with_nothing_there_a_new_database_is_made(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The last resort is a new file in the data directory."""
+    assert locate(Choice(), environment).path == tmp_path / "data" / "calico.db"
+
+
+def test_a_configuration_file_that_is_no_configuration_is_refused(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """A wrong file is named, not skipped."""
+    wrong = tmp_path / "wrong.cfg"
+    wrong.write_text("kind: Other\n")
+    with pytest.raises(click.UsageError, match=r"wrong\.cfg"):
+        locate(Choice(config=str(wrong)), environment)
