@@ -1,1 +1,1 @@
-"""Tables that remember what changed: the engine of the calculation."""
+"""The engine of the calculation: tables that remember what changed, and tables derived from them."""
