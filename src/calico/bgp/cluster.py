@@ -1,0 +1,138 @@
+"""The nodes that take part in BGP, and their settings.
+
+In:   nodes and BGP configurations, as operators write them.
+Out:  ``Settings`` and ``Cluster``: checked values, with defaults filled in, and what was wrong as problems.
+Next: ``bgp.sessions`` plans who talks to whom.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
+from typing import Any, NamedTuple
+
+from calico.bgp.speaker import BGP_PORT, Problem
+from calico.model import selector
+from calico.model.address import AddressError, Cidr, Family, parse_address, parse_cidr
+from calico.model.bgp import DEFAULT_AS, BGPConfiguration, BGPConfigurationSpec, BGPPassword, SecretKeyRef
+from calico.model.node import Node
+from calico.model.numbers import as_number
+
+
+def parse_as(number: int | str) -> int:
+    """The AS number that ``number`` names, as ``model.numbers`` reads it; never 0, which no speaker may have."""
+    value = as_number(number)
+    if not value:
+        raise ValueError(f"{number!r} is no AS number of a node or peer; 0 is reserved, give 1 or more")
+    return value
+
+
+def secret_of(password: BGPPassword | None) -> SecretKeyRef | None:
+    """Where ``password`` is kept, if there is one."""
+    return password.secret_key_ref if password else None
+
+
+def parse_seconds(field: str, text: str | None) -> int | None:
+    """The whole seconds of a duration such as "90s" or "1m30s"."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text, re.ASCII)
+    if not match:
+        raise ValueError(f"{field} is {text!r}, which is no duration in whole seconds, such as 90s or 1m30s")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+class Member(NamedTuple):
+    """A node that takes part in BGP: ``cluster_id`` is "" unless it reflects routes, ``port`` is where it listens."""
+
+    name: str
+    addresses: tuple[Cidr, ...]
+    as_number: int
+    cluster_id: str
+    labels: Mapping[str, str]
+    port: int
+
+    def address(self, family: Family) -> Cidr | None:
+        """Its address of ``family``, if it has one."""
+        return next((address for address in self.addresses if address.family == family), None)
+
+
+class Settings:
+    """The configurations: for all nodes, and what some nodes have otherwise."""
+
+    def __init__(self, configurations: Mapping[str, BGPConfiguration]) -> None:
+        self._configurations = configurations
+        self.problems: list[Problem] = []
+        default = self._spec("default")
+        self.mesh = default.node_to_node_mesh_enabled is not False
+        self.mesh_password = secret_of(default.node_mesh_password)
+        self.mesh_restart_time: int | None = None
+        self.default_as = DEFAULT_AS
+        try:
+            self.mesh_restart_time = parse_seconds(
+                "nodeMeshMaxRestartTime", default.node_mesh_max_restart_time
+            )
+            if default.as_number is not None:
+                self.default_as = parse_as(default.as_number)
+        except ValueError as error:
+            self.problems.append(Problem("BGPConfiguration/default", str(error)))
+
+    def of(self, node: str, field: str) -> Any:
+        """A setting of ``node``: its own configuration's, else the default's, else None."""
+        return getattr(self._spec(f"node.{node}"), field) or getattr(self._spec("default"), field) or None
+
+    def listen_port(self, node: str) -> int:
+        """Where ``node`` listens for BGP."""
+        port = self.of(node, "listen_port")
+        return int(port) if port else BGP_PORT
+
+    def _spec(self, name: str) -> BGPConfigurationSpec:
+        configuration = self._configurations.get(name)
+        return configuration.spec if configuration else BGPConfigurationSpec()
+
+
+class Cluster:
+    """The nodes that take part in BGP, by name and by address."""
+
+    def __init__(self, nodes: Mapping[str, Node], settings: Settings) -> None:
+        self.problems: list[Problem] = []
+        self.members: dict[str, Member] = {}
+        for name in sorted(nodes):
+            bgp = nodes[name].spec.bgp
+            if bgp is None:
+                continue
+            try:
+                number = settings.default_as if bgp.as_number is None else parse_as(bgp.as_number)
+                addresses = tuple(
+                    _node_address(text, field)
+                    for field, text in (("ipv4Address", bgp.ipv4_address), ("ipv6Address", bgp.ipv6_address))
+                    if text
+                )
+                cluster_id = bgp.route_reflector_cluster_id and str(
+                    IPv4Address(bgp.route_reflector_cluster_id)
+                )
+            except ValueError as error:
+                self.problems.append(Problem(f"Node/{name}", f"takes no part in BGP: {error}"))
+                continue
+            self.members[name] = Member(
+                name, addresses, number, cluster_id, nodes[name].metadata.labels, settings.listen_port(name)
+            )
+        self.by_address = {
+            address: member for member in self.members.values() for address in member.addresses
+        }
+
+    def selected(self, text: str) -> Iterator[Member]:
+        """The members whose labels ``text`` selects, by name."""
+        matches = selector.parse(text).matches
+        return (member for member in self.members.values() if matches(member.labels))
+
+
+def _node_address(text: str, field: str) -> Cidr:
+    """The address in a node's "address/length"."""
+    parse_cidr(text)
+    address = parse_address(text.partition("/")[0])
+    if not field.startswith(f"ipv{address.family}"):
+        raise AddressError(f"{field} is {text!r}, which is an IPv{address.family} address")
+    return address
