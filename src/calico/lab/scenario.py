@@ -1,0 +1,141 @@
+"""Building a lab and taking it down.
+
+In:   a name, a ``Topology``, a back end; or the directory of a lab that is there.
+Out:  namespaces, routers, agents and a responder that run on after the command; or nothing left of them.
+Next: ``probe`` asks whether the lab does what policy says.
+
+Whatever is about to be made is written down first, so that ``down`` finds it after a crash at any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from calico.lab import limits, namespaces, processes, routers, wiring
+from calico.lab.description import LAB_NAME
+from calico.lab.state import LabDirectory, LabError, Process, State, labs
+from calico.lab.topology import Topology
+from calico.lab.wiring import namespace
+
+Say = Callable[[str], None]
+
+
+def begin(directory: LabDirectory, topology: Topology, backend: str, ports: Sequence[str]) -> State:
+    """Write down what is going to be made. LabError where something of that name is there already."""
+    if not LAB_NAME.fullmatch(directory.name):
+        raise LabError(
+            f"{directory.name!r} cannot name a lab: a lower-case letter, then up to 15 letters and digits"
+        )
+    known = directory.read()
+    again = f"remove it first: calicoctl lab down --name {directory.name}"
+    if known is not None:
+        what = "is running" if known.phase == "up" else "was left half-built"
+        raise LabError(f"lab {directory.name!r} {what}; {again}")
+    state = State(
+        name=directory.name,
+        phase="building",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        backend=backend,
+        topology=topology,
+        ports=tuple(ports),
+        neighbour_entries=wiring.neighbour_entries(topology),
+    )
+    present = namespaces.existing().intersection(state.namespaces)
+    if present:
+        raise LabError(
+            f"network namespaces of that name exist ({', '.join(sorted(present)[:3])}, ...); {again}"
+        )
+    directory.write(state)
+    return state
+
+
+def build_fabric(directory: LabDirectory, state: State, say: Say) -> None:
+    """Routers, hosts and cables, and BIRD on the routers."""
+    topology = state.topology
+    limits.ensure(directory.root, _entries(directory.root), say)
+    namespaces.build(wiring.fabric(topology, state.name), state.name)
+    started = []
+    for router in topology.routers:
+        home = directory.router(router)
+        home.mkdir(parents=True, exist_ok=True)
+        configuration = home / "bird.conf"
+        configuration.write_text(routers.configuration(topology, router))
+        started.append(
+            processes.start(
+                "router",
+                router,
+                namespace(state.name, router),
+                ["bird", "-f", "-c", str(configuration), "-s", str(bird_socket(directory, router))],
+                log=home / "bird.log",
+            )
+        )
+    remember(directory, started)
+
+
+def attach(
+    directory: LabDirectory,
+    state: State,
+    addresses: Mapping[str, tuple[str, ...]],
+    told: Callable[[int, int], None],
+) -> State:
+    """Give the workloads their namespaces, veths and ``addresses``; the state that knows them."""
+    state = msgspec.structs.replace(state, addresses=dict(addresses))
+    directory.write(state)
+    wires = wiring.attachments(state.topology.workloads, addresses, state.name, mtu=state.topology.mtu)
+    namespaces.build(wires, state.name, told)
+    return state
+
+
+def bird_socket(directory: LabDirectory, router: str) -> Path:
+    """Where a router's BIRD takes commands."""
+    return directory.router(router) / "bird.ctl"
+
+
+def remember(directory: LabDirectory, started: Sequence[Process]) -> None:
+    """Add processes to those that ``down`` ends."""
+    directory.write_processes((*directory.processes(), *started))
+
+
+def down(directory: LabDirectory, say: Say) -> bool:
+    """Take away all that there is of a lab, whole or half-built; whether there was anything.
+
+    Namespaces are the lab's by its own record. Without a record, those whose name begins ``calico-<name>-`` are.
+    """
+    state = directory.read()
+    present = namespaces.existing()
+    if state is not None:
+        names = tuple(name for name in state.namespaces if name in present)
+    else:
+        names = tuple(sorted(name for name in present if name.startswith(namespace(directory.name, ""))))
+        if not names and not directory.exists():
+            _leave(directory, say)
+            return False
+    ended = processes.end(directory.processes(), names)
+    left = namespaces.remove(names)
+    if left:
+        raise LabError(f"the kernel still holds {', '.join(left)}; call 'calicoctl lab down' again")
+    directory.remove()
+    _leave(directory, say)
+    say(f"lab {directory.name!r} is gone: {ended} processes ended, {len(names)} namespaces removed")
+    return True
+
+
+def _leave(directory: LabDirectory, say: Say) -> None:
+    """What the last lab of the machine puts back."""
+    if not labs(directory.root):
+        limits.restore(directory.root, say)
+        for empty in (directory.root, directory.root.parent):
+            try:
+                empty.rmdir()
+            except OSError:
+                return
+
+
+def _entries(root: Path) -> int:
+    """Neighbour entries that all labs together need."""
+    states = (LabDirectory(root, name).read() for name in labs(root))
+    return sum(state.neighbour_entries for state in states if state is not None)

@@ -1,0 +1,154 @@
+"""What a lab remembers of itself, on disk: written before each thing is made, read by every later command.
+
+In:   the directory of all labs (/run/calico/lab), a lab's name.
+Out:  ``LabDirectory``: the lab's files, its ``State``, the processes it started, and a lock.
+Next: ``scenario`` fills it; ``cli.stores`` finds the store in it.
+
+A lab that was interrupted half-way has a ``state.json`` that names everything it may have made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from calico.lab.topology import Topology
+from calico.lab.wiring import namespace
+from calico.paths import DATABASE
+
+STATE: Final = "state.json"
+PROCESSES: Final = "processes.json"
+
+
+class LabError(Exception):
+    """A lab cannot do what was asked; the sentence says why, and what to do."""
+
+
+class Process(msgspec.Struct, frozen=True):
+    """A process of the lab. ``started`` is its start time in clock ticks since boot: pids are used again, pairs are not."""
+
+    role: Literal["router", "agent", "responder"]
+    node: str
+    pid: int
+    started: int
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What is, or may be, there. ``addresses`` maps workloads to theirs, without lengths."""
+
+    name: str
+    phase: Literal["building", "up"]
+    created: str
+    backend: str
+    topology: Topology
+    addresses: Mapping[str, tuple[str, ...]] = {}
+    ports: tuple[str, ...] = ()
+    neighbour_entries: int = 0
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The network namespaces that it may have made."""
+        return tuple(namespace(self.name, node) for node in self.topology.nodes)
+
+
+class LabDirectory:
+    """The files of one lab, under ``root / name``."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.name = name
+        self.path = root / name
+
+    @property
+    def store(self) -> Path:
+        """The store that its hosts share."""
+        return self.path / DATABASE
+
+    @property
+    def responder(self) -> Path:
+        """What the responder was told, and beside it its log."""
+        return self.path / "responder.json"
+
+    def router(self, name: str) -> Path:
+        """The directory of a router's BIRD."""
+        return self.path / "routers" / name
+
+    def host(self, name: str) -> Path:
+        """The directory of a host: its ``run``, ``data`` and ``etc``, and its agent's log."""
+        return self.path / "hosts" / name
+
+    def exists(self) -> bool:
+        """Whether anything of the lab is on disk."""
+        return self.path.exists()
+
+    def read(self) -> State | None:
+        """The state, or None where none was written."""
+        try:
+            return msgspec.json.decode((self.path / STATE).read_bytes(), type=State)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise LabError(f"{self.path / STATE} is not a state of a lab: {error}") from error
+
+    def write(self, state: State) -> None:
+        """Replace the state, whole or not at all."""
+        self._replace(STATE, msgspec.json.encode(state))
+
+    def processes(self) -> tuple[Process, ...]:
+        """The processes that were started and not yet seen to end."""
+        with contextlib.suppress(FileNotFoundError):
+            return msgspec.json.decode((self.path / PROCESSES).read_bytes(), type=tuple[Process, ...])
+        return ()
+
+    def write_processes(self, processes: tuple[Process, ...]) -> None:
+        """Replace the list of processes."""
+        self._replace(PROCESSES, msgspec.json.encode(processes))
+
+    def _replace(self, name: str, content: bytes) -> None:
+        fresh = self.path / f".{name}"
+        fresh.write_bytes(content)
+        fresh.replace(self.path / name)
+
+    def remove(self) -> None:
+        """Delete the lab's files, and the directories above that are left empty."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for directory in (self.root, self.root.parent):
+            try:
+                directory.rmdir()
+            except OSError:  # others are still there
+                return
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else builds or removes this lab for the length of the block. LabError if somebody does already."""
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self.path.exists() and os.fstat(descriptor).st_ino == self.path.stat().st_ino:
+                    yield
+                    return
+            except BlockingIOError:
+                raise LabError(
+                    f"another command is building or removing lab {self.name!r}; wait for it to end"
+                ) from None
+            finally:
+                os.close(descriptor)
+
+
+def labs(root: Path) -> tuple[str, ...]:
+    """The names of all labs, half-built ones too."""
+    if not root.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in root.iterdir() if (entry / STATE).exists()))
