@@ -64,7 +64,8 @@ class Subscription:
 
     def fail(self, error: StoreError) -> None:
         """Raise ``error`` in the watch, after it has received what waits for it."""
-        self._error = self._error or error
+        if not self._ended:
+            self._error = self._error or error
         self._changed.set()
 
     def end(self) -> None:
