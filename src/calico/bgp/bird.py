@@ -19,7 +19,7 @@ from calico.bgp.speaker import Session, Speaker
 from calico.model.address import WIDTH, Cidr, Family
 from calico.model.bgp import SecretKeyRef
 
-RECOVERY_SECONDS: Final = 30
+RECOVERY_SECONDS: Final = 20
 """How long a restarted BIRD waits for its peers before it takes away kernel routes that nobody announced again."""
 
 _FAMILIES: Final[tuple[Family, ...]] = (4, 6)
