@@ -13,13 +13,15 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Literal, NamedTuple
 
+from calico.model.errors import ModelError
+
 Family = Literal[4, 6]
 
 WIDTH: Final[dict[int, int]] = {4: 32, 6: 128}
 """Bits in an address of each family."""
 
 
-class AddressError(ValueError):
+class AddressError(ModelError):
     """Text that is no IP address or prefix."""
 
 

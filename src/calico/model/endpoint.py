@@ -36,8 +36,8 @@ class HostEndpoint(Resource, frozen=True, kw_only=True, tag=True):
     spec: HostEndpointSpec
 
 
-class WorkloadPort(Strict, frozen=True, kw_only=True):
-    """A port of a workload, with a name that rules may use or a host port."""
+class WorkloadPort(Strict, frozen=True, kw_only=True, omit_defaults=False):
+    """A port of a workload, with a name that rules may use or a host port; written in full, for other readers."""
 
     name: str = ""
     protocol: Protocol = "TCP"

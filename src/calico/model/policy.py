@@ -93,7 +93,7 @@ class Rule(Strict, frozen=True, kw_only=True):
 class PolicySpec(Strict, frozen=True, kw_only=True):
     """What NetworkPolicy and GlobalNetworkPolicy share."""
 
-    tier: str = DEFAULT_TIER
+    tier: str = field(default_factory=lambda: DEFAULT_TIER)  # a factory's default is never omitted in JSON
     order: float | None = None
     selector: str = ""
     types: list[PolicyType] = []
