@@ -13,12 +13,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from calico.model.address import Cidr, Family
 from calico.programming.backend import Missing
-from calico.programming.netlink import NETFILTER, Channel, Refused, Request, attributes
+from calico.programming.netlink import NETFILTER, Channel, Refused, Request, attributes, nested
 from calico.programming.netlink import attribute as pack_attribute
 from calico.programming.rtnetlink import pack_address, unpack_address
 
@@ -26,11 +26,13 @@ _GET = 1 << 8 | 1
 _DELETE = 1 << 8 | 2
 _HEADER = struct.Struct("=BBH")
 
-_ORIGINAL, _REPLY, _ID, _ZONE = 1, 2, 12, 18
-_NESTED = 0x8000
+_ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
+_MATCH_SOURCE = 1
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _SOURCE: Final[dict[Family, int]] = {4: 1, 6: 3}
 _DESTINATION: Final[dict[Family, int]] = {4: 2, 6: 4}
+_FEW: Final = 4
+"""Up to so many addresses the kernel is asked for the entries of each; above, for all entries."""
 _NETFILTER_FAMILY: Final[dict[Family, int]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -60,11 +62,10 @@ class Entry(NamedTuple):
 
 
 def forget(addresses: Collection[Cidr]) -> Deleted:
-    """Delete every entry in which one of ``addresses`` takes part, in either direction, translated or not.
+    """Delete every connection that one of ``addresses`` opened, or answers (also under a translated address).
 
-    One listing a family, then deletions in batches, whatever the number of addresses. An entry that
-    ended by itself meanwhile counts as neither deleted nor refused. Prefixes are refused with ValueError.
-    Raises Missing where the kernel tracks no connections, Busy if it does not answer.
+    Listed and deleted in batches, whatever the number of addresses. An entry that ended by itself meanwhile
+    counts as neither deleted nor refused. Prefixes are refused with ValueError. Raises Missing where the kernel tracks no connections, Busy if it does not answer.
     """
     for address in addresses:
         if not address.is_address:
@@ -76,9 +77,8 @@ def forget(addresses: Collection[Cidr]) -> Deleted:
         if not packed:
             continue
         with Channel(NETFILTER) as channel:
-            doomed = [
-                _deletion(family, body) for body in _dump(channel, family) if _involves(family, body, packed)
-            ]
+            listed = _dump(channel, family) if len(packed) > _FEW else _dump_filtered(channel, family, packed)
+            doomed = [_deletion(family, body) for body in listed if _belongs(family, body, packed)]
             for answer in channel.transact(doomed):
                 if answer.refused is None:
                     deleted += 1
@@ -93,8 +93,24 @@ def entries(family: Family) -> list[Entry]:
         return [_parse(family, body) for body in _dump(channel, family)]
 
 
-def _dump(channel: Channel, family: Family) -> list[bytes]:
-    body = _HEADER.pack(_NETFILTER_FAMILY[family], 0, 0)
+def _dump_filtered(channel: Channel, family: Family, packed: Iterable[bytes]) -> list[bytes]:
+    """The entries that one of the addresses opened or answers, each entry once.
+
+    The kernel compares (since 5.8), so that a large table is not copied for a single address. Older kernels
+    ignore the filter and list everything.
+    """
+    found: dict[bytes, None] = {}
+    wanted = struct.pack("=I", _MATCH_SOURCE)
+    for address in packed:
+        source = nested(_TUPLE_IP, pack_attribute(_SOURCE[family], address))
+        for direction in (_ORIGINAL, _REPLY):
+            query = nested(direction, source) + nested(_FILTER, pack_attribute(direction, wanted))
+            found.update(dict.fromkeys(_dump(channel, family, query)))
+    return list(found)
+
+
+def _dump(channel: Channel, family: Family, query: bytes = b"") -> list[bytes]:
+    body = _HEADER.pack(_NETFILTER_FAMILY[family], 0, 0) + query
     try:
         found = channel.dump(Request(_GET, body, what="the list of tracked connections"))
     except Refused as refused:
@@ -106,23 +122,23 @@ def _dump(channel: Channel, family: Family) -> list[bytes]:
     return [body for body in found if body[0] == _NETFILTER_FAMILY[family]]
 
 
-def _involves(family: Family, body: bytes, packed: frozenset[bytes]) -> bool:
-    """Whether a listed entry has one of the packed addresses in it."""
-    if len(packed) <= 4 and not any(address in body for address in packed):
+def _belongs(family: Family, body: bytes, packed: frozenset[bytes]) -> bool:
+    """Whether one of the packed addresses opened a listed entry, or answers it."""
+    if len(packed) <= _FEW and not any(address in body for address in packed):
         return False
     found = attributes(body, _HEADER.size)
-    for direction in (_ORIGINAL, _REPLY):
-        ends = attributes(attributes(found.get(direction, b"")).get(_TUPLE_IP, b""))
-        if ends.get(_SOURCE[family]) in packed or ends.get(_DESTINATION[family]) in packed:
-            return True
-    return False
+    sources = (
+        attributes(attributes(found.get(direction, b"")).get(_TUPLE_IP, b"")).get(_SOURCE[family], b"")
+        for direction in (_ORIGINAL, _REPLY)
+    )
+    return not packed.isdisjoint(sources)
 
 
 def _deletion(family: Family, body: bytes) -> Request:
     """The request to delete a listed entry, and no other."""
     found = attributes(body, _HEADER.size)
     request = _HEADER.pack(_NETFILTER_FAMILY[family], 0, 0)
-    request += pack_attribute(_ORIGINAL | _NESTED, found[_ORIGINAL])
+    request += nested(_ORIGINAL, found[_ORIGINAL])
     for kind in (_ID, _ZONE):
         if kind in found:
             request += pack_attribute(kind, found[kind])
