@@ -16,12 +16,12 @@ reference 3.4).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from calico.model.address import Cidr
 from calico.model.keys import Key
-from calico.tables.derived import Derived, On
+from calico.tables.derived import Derived, On, Stage
 from calico.tables.table import Index, Table
 
 NAMESPACE: Final = "projectcalico.org/namespace"
@@ -64,6 +64,17 @@ class Owner(NamedTuple):
 
     traits: Traits
     nets: tuple[Cidr, ...]
+
+
+class Giver(Protocol):
+    """A profile, as far as it matters here."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels that endpoints inherit from it."""
+
+
+G = TypeVar("G", bound=Giver)
 
 
 class Interner:
@@ -129,13 +140,11 @@ def inherit(own: Mapping[str, str], inherited: Iterable[Mapping[str, str]]) -> d
     return effective
 
 
-class Inheritance:
+class Inheritance(Generic[G]):
     """The effective labels of every ``Traits`` that some owner has: ``labels``, and who has them: ``bearers``."""
 
-    def __init__(
-        self, owners: Table[Key, Owner], profile_labels: Table[str, Mapping[str, str]], interner: Interner
-    ) -> None:
-        self._profile_labels = profile_labels
+    def __init__(self, owners: Table[Key, Owner], profiles: Table[str, G], interner: Interner) -> None:
+        self._profiles = profiles
         self._interner = interner
         self.labels: Table[Traits, Labels] = Table()
         self.owners = Index(owners, lambda _, owner: (owner.traits,))
@@ -143,21 +152,30 @@ class Inheritance:
         self.bearers = Index(self.labels, lambda _, labels: (labels,))
         """Traits by their effective labels."""
         self._heirs = Index(self.labels, lambda traits, _: traits.profiles)
-        self.stage = Derived(
-            self.labels,
-            self._effective,
-            On(owners, self._traits_of),
-            On(profile_labels, lambda name, _before, _now: self._heirs[name]),
+        self.tables: tuple[Table[Any, Any], ...] = (self.labels,)
+        self.stages: tuple[Stage, ...] = (
+            Derived(
+                self.labels,
+                self._effective,
+                On(owners, self._traits_of),
+                On(profiles, self._inheriting),
+            ),
         )
 
     def _effective(self, traits: Traits) -> Labels | None:
         """Own labels and those of the profiles, while somebody has these traits."""
         if traits not in self.owners:
             return None
-        given = [labels for name in traits.profiles if (labels := self._profile_labels.get(name))]
-        if not given:
+        given = [
+            profile.labels for name in traits.profiles if (profile := self._profiles.get(name)) is not None
+        ]
+        if not any(given):
             return traits.own
         return self._interner.labels(inherit(traits.own.values, given))
+
+    def _inheriting(self, name: str, before: G | None, now: G | None) -> Iterable[Traits]:
+        if before is None or now is None or before.labels != now.labels:
+            yield from self._heirs[name]
 
     @staticmethod
     def _traits_of(_key: Key, before: Owner | None, now: Owner | None) -> Iterator[Traits]:

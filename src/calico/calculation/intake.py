@@ -1,0 +1,154 @@
+"""Where facts are kept: one table for each kind that matters to a host.
+
+In:   keys and resources, as updates bring them.
+Out:  tables of facts, and what was wrong with any of them.
+Next: ``calculation.network`` derives everything else from these tables.
+
+Each fact replaces what was known of its key. Nothing else is remembered, and the resource itself is let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from calico.calculation import facts
+from calico.calculation.bindings import Local
+from calico.calculation.facts import OwnerFact, PolicyFact, PoolFact, ProfileFact, TierFact
+from calico.calculation.labels import Interner, Owner
+from calico.desired import EndpointId, PolicyId
+from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
+from calico.model.fact import Update
+from calico.model.keys import Key
+from calico.model.networkset import GlobalNetworkSet, NetworkSet
+from calico.model.policy import DEFAULT_ALLOW_PROFILE, GlobalNetworkPolicy, NetworkPolicy, Profile, Tier
+from calico.model.pool import IPPool
+from calico.tables.table import Table
+
+
+class Intake:
+    """The facts that the calculation of one ``node`` starts from."""
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self.interner = Interner()
+        self.owners: Table[Key, Owner] = Table()
+        self.locals: Table[EndpointId, Local] = Table()
+        self.policies: Table[PolicyId, PolicyFact] = Table()
+        self.tiers: Table[str, TierFact] = Table()
+        self.profiles: Table[str, ProfileFact] = Table()
+        self.pools: Table[str, PoolFact] = Table()
+        self.tables: tuple[Table[Any, Any], ...] = (
+            self.owners,
+            self.locals,
+            self.policies,
+            self.tiers,
+            self.profiles,
+            self.pools,
+        )
+        self.profiles.put(DEFAULT_ALLOW_PROFILE, facts.default_allow())
+
+        self._problems: dict[Key, str] = {}
+        self.problems: Mapping[Key, str] = MappingProxyType(self._problems)
+        self._take: Mapping[str, Callable[[Key, Any], Iterable[str]]] = {
+            "WorkloadEndpoint": self._workload,
+            "HostEndpoint": self._host,
+            "NetworkSet": self._network_set,
+            "GlobalNetworkSet": self._network_set,
+            "NetworkPolicy": self._policy,
+            "GlobalNetworkPolicy": self._policy,
+            "Tier": self._tier,
+            "Profile": self._profile,
+            "IPPool": self._pool,
+        }
+
+    def take(self, update: Update) -> None:
+        """Take note of one fact. Kinds that do not concern a host are ignored; what a fact says is never an error."""
+        key, value = update
+        take = self._take.get(key.kind)
+        if take is None:
+            return
+        try:
+            problem = "; ".join(take(key, value))
+        except ValueError as error:
+            problem = f"as good as absent: {error}"
+        if problem:
+            self._problems[key] = f"{key}: {problem}"
+        elif self._problems:
+            self._problems.pop(key, None)
+
+    def _workload(self, key: Key, value: WorkloadEndpoint | None) -> Iterable[str]:
+        owner, problem = None, ""
+        if value is not None:
+            try:
+                owner = self._intern(facts.workload(value, key.namespace))
+            except ValueError as error:
+                problem = str(error)
+        self.owners.put(key, owner)
+        id_ = facts.endpoint_id(key)
+        if value is None or value.spec.node != self.node:
+            self.locals.put(id_, None)
+        elif value.spec.interface_name:
+            self.locals.put(id_, Local(facts.local_workload(value, closed=owner is None), owner))
+            if problem:
+                return (f"closed entirely: {problem}",)
+        else:
+            self.locals.put(id_, None)
+            return (
+                *filter(None, (problem,)),
+                "without an interfaceName it cannot be found on its host, and stays closed",
+            )
+        return (f"as good as absent: {problem}",) if problem else ()
+
+    def _host(self, key: Key, value: HostEndpoint | None) -> Iterable[str]:
+        owner, local = None, None
+        problems: Iterable[str] = ()
+        try:
+            if value is not None:
+                fact, where, problems = facts.host(value)
+                owner = self._intern(fact)
+                local = Local(where, owner) if value.spec.node == self.node else None
+        finally:
+            self.owners.put(key, owner)
+            self.locals.put(facts.endpoint_id(key), local)
+        return problems
+
+    def _network_set(self, key: Key, value: NetworkSet | GlobalNetworkSet | None) -> Iterable[str]:
+        owner = None
+        try:
+            if value is not None:
+                owner = self._intern(facts.network_set(value, key.namespace))
+        finally:
+            self.owners.put(key, owner)
+        return ()
+
+    def _policy(self, key: Key, value: NetworkPolicy | GlobalNetworkPolicy | None) -> Iterable[str]:
+        id_ = facts.policy_id(key)
+        fact = None if value is None else facts.policy(value, id_)
+        self.policies.put(id_, fact)
+        return fact.rules.problems if fact else ()
+
+    def _tier(self, key: Key, value: Tier | None) -> Iterable[str]:
+        self.tiers.put(key.name, None if value is None else facts.tier(value))
+        return ()
+
+    def _profile(self, key: Key, value: Profile | None) -> Iterable[str]:
+        if key.name == DEFAULT_ALLOW_PROFILE:
+            return ()
+        fact = None if value is None else facts.profile(value, key.name)
+        self.profiles.put(key.name, fact)
+        return fact.rules.problems if fact else ()
+
+    def _pool(self, key: Key, value: IPPool | None) -> Iterable[str]:
+        pool = None
+        try:
+            if value is not None:
+                pool = facts.pool(value)
+        finally:
+            self.pools.put(key.name, pool)
+        return ()
+
+    def _intern(self, fact: OwnerFact) -> Owner:
+        own = self.interner.labels(fact.labels)
+        return Owner(self.interner.traits(own, fact.profiles, fact.ports), fact.nets)

@@ -1,0 +1,238 @@
+"""Worlds and histories by chance: small universes in which everything collides with everything.
+
+``Maker`` makes resources out of choices. Who chooses is open: hypothesis (``steps``, which shrinks what fails),
+or a seeded generator (``rolled``), where a test needs the same history many times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from calico.model.keys import Key, key_of
+from calico.model.policy import EntityRule, ServiceAccountMatch, ServiceMatch
+from calico.model.resource import Resource
+from support.builders import (
+    elsewhere,
+    endpoint,
+    here,
+    host_endpoint,
+    network_set,
+    policy,
+    pool,
+    profile,
+    rule,
+    tier,
+)
+
+T = TypeVar("T")
+Step = tuple[Key, Resource | None]
+Choose = Callable[[Sequence[Any]], Any]
+
+NAMESPACES = ("red", "blue")
+ADDRESSES = ("10.0.0.1", "10.0.0.2/32", "10.0.0.3", "fd00::1", "fd00::2/128")
+SELECTORS = (
+    "all()",
+    "app == 'web'",
+    "app in {'web', 'db'}",
+    "app != 'web'",
+    "has(app)",
+    "!has(app)",
+    "role starts with 'a'",
+    "app == 'web' && role == 'a'",
+    "app == 'db' || has(role)",
+    "pcns.team == 'x'",
+    "projectcalico.org/namespace == 'red'",
+    "app == 'web' && app == 'db'",
+)
+NAMESPACE_SELECTORS = ("all()", "team == 'x'", "team != 'x'", "!has(team)")
+LABELS = (
+    {},
+    {"app": "web"},
+    {"app": "db"},
+    {"app": "web", "role": "a"},
+    {"role": "b", "pcns.team": "x"},
+    {"role": "ab", "projectcalico.org/namespace": "red"},
+)
+PORTS = ((), (), (("http", "TCP", 80),), (("http", "TCP", 8080), ("http", "UDP", 80)), (("dns", "UDP", 53),))
+PROFILES = (
+    (),
+    ("kns.red",),
+    ("kns.blue", "gold"),
+    ("gold", "kns.red"),
+    ("missing",),
+    ("projectcalico-default-allow",),
+)
+
+
+class Maker:
+    """Makes one resource at a time; ``choose`` picks from a sequence whose first entry is the plainest."""
+
+    def __init__(self, choose: Choose) -> None:
+        self.choose = choose
+
+    def step(self) -> Step:
+        """A resource that is new, changed, the same again, or gone."""
+        resource = self.resource()
+        return key_of(resource), None if self.rarely() else resource
+
+    def resource(self) -> Resource:
+        """Any resource that matters to a host."""
+        make = self.choose(
+            (
+                self.endpoint,
+                self.policy,
+                self.endpoint,
+                self.policy,
+                self.profile,
+                self.network_set,
+                self.tier,
+                self.host_endpoint,
+                self.pool,
+            )
+        )
+        return make()
+
+    def rarely(self) -> bool:
+        """True one time in five."""
+        return self.choose((False, False, False, False, True))
+
+    def seldom(self) -> bool:
+        """True one time in twelve."""
+        return self.choose((False,) * 11 + (True,))
+
+    def selector(self) -> str:
+        """A selector; now and then one that is broken."""
+        return "app ==" if self.seldom() else self.choose(SELECTORS)
+
+    def endpoint(self) -> Resource:
+        """A workload, often local, sharing names, addresses, interfaces and labels with others."""
+        address = [self.choose(ADDRESSES) for _ in range(self.choose((1, 2, 0)))]
+        if self.seldom():
+            address.append("10.0.0.300")
+        return endpoint(
+            self.choose(("w1", "w2", "w3")),
+            self.choose((here, elsewhere)),
+            namespace=self.choose(NAMESPACES),
+            labels=self.choose(LABELS),
+            address=address,
+            profiles=self.choose(PROFILES),
+            interface=self.choose(("cali1", "cali2", "cali3", "")),
+            ports=self.choose(PORTS),
+            mac=self.choose(("", "ee:ee:ee:ee:ee:01")),
+            service_account_name=self.choose(("", "robot")),
+        )
+
+    def host_endpoint(self) -> Resource:
+        """A host's interface, here or elsewhere."""
+        return host_endpoint(
+            self.choose(("h1", "h2")),
+            self.choose((here, elsewhere)),
+            labels=self.choose(LABELS),
+            interface=self.choose(("eth0", "*", "")),
+            address=[self.choose((*ADDRESSES, "nonsense")) for _ in range(self.choose((1, 0)))],
+            profiles=self.choose(PROFILES),
+            ports=self.choose(PORTS),
+        )
+
+    def policy(self) -> Resource:
+        """A policy of a namespace, or a global one."""
+        namespace = self.choose((*NAMESPACES, None))
+        wider = (
+            {}
+            if namespace
+            else {
+                "namespace_selector": self.choose(("", *NAMESPACE_SELECTORS)),
+                "do_not_track": self.seldom(),
+                "pre_dnat": self.seldom(),
+                "apply_on_forward": self.seldom(),
+            }
+        )
+        return policy(
+            self.choose(("p1", "p2", "p3")),
+            namespace=namespace,
+            tier=self.choose(("default", "gold", "silver")),
+            order=self.choose((None, 1.0, 2.0)),
+            selector=self.choose(("", self.selector())),
+            types=self.choose(((), ("Ingress",), ("Egress",), ("Ingress", "Egress"))),
+            ingress=[self.rule() for _ in range(self.choose((1, 0, 2)))],
+            egress=[self.rule() for _ in range(self.choose((0, 1)))],
+            service_account_selector="all()" if self.seldom() else "",
+            **wider,
+        )
+
+    def rule(self) -> Any:
+        """A rule; now and then one that makes no sense."""
+        protocol = self.choose(("TCP", "UDP", None, 1, "nonsense")) if self.rarely() else "TCP"
+        return rule(
+            self.choose(("Allow", "Deny", "Pass", "Log")),
+            protocol=protocol,
+            source=self.side(),
+            destination=self.side(),
+        )
+
+    def side(self) -> EntityRule:
+        """One side of a rule."""
+        return EntityRule(
+            selector=self.choose(("", self.selector())),
+            not_selector=self.selector() if self.rarely() else "",
+            namespace_selector=self.choose((*NAMESPACE_SELECTORS, "global()")) if self.rarely() else "",
+            nets=self.choose(([], [], ["10.0.0.0/8"], ["fd00::/8"])),
+            ports=self.choose(([], [], ["http"], [80, "http"], ["dns"])),
+            not_ports=["http"] if self.seldom() else [],
+            service_accounts=ServiceAccountMatch(names=["robot"]) if self.seldom() else None,
+            services=ServiceMatch(name="kubernetes") if self.seldom() else None,
+        )
+
+    def profile(self) -> Resource:
+        """A profile that gives labels and has a rule or not."""
+        return profile(
+            self.choose(("kns.red", "kns.blue", "gold")),
+            gives=self.choose(({}, {"pcns.team": "x"}, {"pcns.team": "y"}, {"app": "db", "role": "a"})),
+            ingress=[self.rule() for _ in range(self.choose((0, 1)))],
+            egress=[self.rule() for _ in range(self.choose((0, 1)))],
+        )
+
+    def network_set(self) -> Resource:
+        """A network set of a namespace, or a global one."""
+        return network_set(
+            self.choose(("s1", "s2")),
+            *[
+                self.choose(("10.0.0.1", "10.0.0.0/24", "192.0.2.5/24", "fd00::/64"))
+                for _ in range(self.choose((1, 2, 0)))
+            ],
+            namespace=self.choose((*NAMESPACES, None)),
+            labels=self.choose(LABELS),
+        )
+
+    def tier(self) -> Resource:
+        """A tier."""
+        return tier(
+            self.choose(("default", "gold", "silver")),
+            self.choose((None, 1.0, 2.0)),
+            self.choose((None, "Deny", "Pass")),
+        )
+
+    def pool(self) -> Resource:
+        """A pool, now and then with another's prefix."""
+        return pool(
+            self.choose(("q1", "q2")),
+            self.choose(("10.0.0.0/16", "10.1.0.0/16")),
+            nat_outgoing=self.choose((False, True)),
+        )
+
+
+@st.composite
+def steps(draw: Any, max_size: int = 25) -> list[Step]:
+    """A history: facts that come, change and go, one after the other."""
+    maker = Maker(lambda options: draw(st.sampled_from(options)))
+    return [maker.step() for _ in range(draw(st.integers(1, max_size)))]
+
+
+def rolled(seed: int, size: int) -> list[Step]:
+    """The history of a seed, always the same."""
+    maker = Maker(Random(seed).choice)
+    return [maker.step() for _ in range(size)]
