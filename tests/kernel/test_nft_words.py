@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from support.netns import Namespace, namespaces, needs_root
 
 from calico.desired import Origin, PortMember
 from calico.model.address import Family, parse_address, parse_cidr
 from calico.programming.libnftables import Library, Program, Runner
 from calico.ruleset import ast, nft, nftstate
+from support.netns import Namespace, namespaces, needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
 

@@ -1,0 +1,292 @@
+"""Desired rows -> the firewall of both families, kept up to date by changes.
+
+In:   ``Delta`` of the calculation, and the host's interfaces.
+Out:  one ``Change`` for each family that changed; ``tables``: the whole.
+Next: ``programming.backend`` carries the changes out.
+
+Work is proportional to what changed: a member touches its set alone, a policy its own chains, an endpoint its
+entries and chains. What is rendered depends on the current rows only, never on the order in which they came.
+A chain of a policy is there while the chain of some endpoint jumps to it; if the policy's row is missing, it denies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeVar
+
+from calico.desired import (
+    Delta,
+    Direction,
+    EndpointId,
+    EndpointRow,
+    PolicyId,
+    PolicyRow,
+    SetId,
+)
+from calico.model.address import Cidr, Family
+from calico.model.settings import Settings
+from calico.rendering import static
+from calico.rendering.endpoint import EndpointChain, chain_of, render_endpoint
+from calico.rendering.host import WILDCARD, govern
+from calico.rendering.nat import Nat
+from calico.rendering.policy import deny, render_rules
+from calico.rendering.sets import FamilySets, Members, Uses, family_of
+from calico.ruleset import ast, names
+from calico.ruleset.diff import Draft
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+FAMILIES: Final[tuple[Family, ...]] = (4, 6)
+
+_INTERFACE_NAME: Final = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
+
+
+class _RuleChain(NamedTuple):
+    """The chain of one direction of a policy (``PolicyId``) or profile (its name)."""
+
+    owner: PolicyId | str
+    direction: Direction
+
+    @property
+    def name(self) -> str:
+        if isinstance(self.owner, PolicyId):
+            return names.policy_chain(self.owner, self.direction)
+        return names.profile_chain(self.owner, self.direction)
+
+
+_Entry = EndpointChain | ast.Drop
+"""Where an interface is sent: the chain of its endpoint, or nowhere."""
+
+
+class Renderer:
+    """Follows the desired state; ``tables`` is what the kernel should hold now.
+
+    Without IPv6 support the IPv6 table is still there, and knows no endpoint: nothing passes to or from workloads.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._drafts = {family: Draft(family) for family in FAMILIES}
+        self._policed = FAMILIES if settings.ipv6_support else FAMILIES[:1]
+        self._known: dict[SetId, Members] = {}
+        self._sets = {family: FamilySets(draft, self._known) for family, draft in self._drafts.items()}
+        self._nat = {family: Nat(draft) for family, draft in self._drafts.items()}
+        self._rows: dict[PolicyId | str, PolicyRow] = {}
+        self._workloads: dict[EndpointId, EndpointRow] = {}
+        self._by_interface: dict[str, set[EndpointId]] = {}
+        self._hosts: dict[EndpointId, EndpointRow] = {}
+        self._interfaces: Mapping[str, frozenset[Cidr]] = {}
+        # What each (map, interface) holds; the chains for all other interfaces stand under "*".
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._endpoint_uses: Counter[EndpointChain] = Counter()
+        self._rule_uses: Counter[_RuleChain] = Counter()
+        self._named: dict[str, _RuleChain] = {}
+        self._dirty: set[_RuleChain] = set()
+        for family, draft in self._drafts.items():
+            for name in static.MAPS:
+                draft.put_map(name)
+            for name, chain in static.static_chains(family, settings).items():
+                draft.put_chain(name, chain)
+
+    @property
+    def tables(self) -> Mapping[Family, ast.Table]:
+        """The whole desired state; to be read only, and only until the next ``update``."""
+        return {family: draft.table for family, draft in self._drafts.items()}
+
+    def update(
+        self, delta: Delta, interfaces: Mapping[str, frozenset[Cidr]] | None = None
+    ) -> list[ast.Change]:
+        """Take in what changed; the changes of the families that it concerns.
+
+        ``interfaces`` are the host's, with their addresses as full-length Cidrs; None: as before. The first
+        update also brings everything that does not depend on rows.
+        """
+        self._update_sets(delta)
+        for pool, row in delta.pools.items():
+            self._nat[pool.family].put_pool(pool, row)
+        for policy, rules in delta.policies.items():
+            self._put_rules(policy, rules)
+        for profile, rules in delta.profiles.items():
+            self._put_rules(profile, rules)
+        self._update_endpoints(delta.endpoints, interfaces)
+        self._render_dirty()
+        changes = (draft.take() for draft in self._drafts.values())
+        return [change for change in changes if change]
+
+    def _update_sets(self, delta: Delta) -> None:
+        for identifier, info in delta.set_infos.items():
+            self._known.setdefault(identifier, Members()).info = info
+        news = [
+            (identifier, member, present is not None)
+            for (identifier, member), present in delta.set_members.items()
+            if self._known.setdefault(identifier, Members()).put(member, present=present is not None)
+        ]
+        touched = {(family_of(member), identifier) for identifier, member, _ in news}
+        whole = set()
+        for family, identifier in touched:
+            users = self._sets[family].flipped(identifier)
+            if users is not None:
+                whole.add((family, identifier))
+                self._dirty.update(self._named[name] for name in users)
+        for identifier, member, present in news:
+            family = family_of(member)
+            if (family, identifier) not in whole:
+                self._sets[family].put_member(identifier, member, present=present)
+        for identifier in {*delta.set_infos, *(name for name, _, _ in news)}:
+            if not self._known[identifier]:
+                del self._known[identifier]
+
+    def _put_rules(self, owner: PolicyId | str, row: PolicyRow | None) -> None:
+        if row is None:
+            self._rows.pop(owner, None)
+        else:
+            self._rows[owner] = row
+        directions: tuple[Direction, ...] = ("ingress", "egress")
+        for direction in directions:
+            chain = _RuleChain(owner, direction)
+            if self._rule_uses[chain]:
+                self._dirty.add(chain)
+
+    def _update_endpoints(
+        self,
+        endpoints: Mapping[EndpointId, EndpointRow | None],
+        interfaces: Mapping[str, frozenset[Cidr]] | None,
+    ) -> None:
+        touched: set[str] = set()
+        hosts_changed = interfaces is not None and interfaces != self._interfaces
+        if interfaces is not None:
+            self._interfaces = dict(interfaces)
+        for endpoint, row in endpoints.items():
+            if endpoint.kind == "HostEndpoint":
+                hosts_changed = True
+                _put(self._hosts, endpoint, row)
+                continue
+            before = self._workloads.get(endpoint)
+            if before is not None:
+                touched.add(before.interface)
+                self._by_interface[before.interface].discard(endpoint)
+            if row is not None:
+                touched.add(row.interface)
+                self._by_interface.setdefault(row.interface, set()).add(endpoint)
+            _put(self._workloads, endpoint, row)
+        for interface in touched:
+            self._update_workload(interface)
+        if hosts_changed:
+            self._update_hosts()
+
+    def _update_workload(self, interface: str) -> None:
+        """Send a workload interface to its endpoint; of several, the one whose name sorts first has it."""
+        owners = self._by_interface[interface]
+        if not owners:
+            del self._by_interface[interface]
+        if not _INTERFACE_NAME.fullmatch(interface):
+            # No such interface can exist here; the default of the dispatch is closed.
+            return
+        row = self._workloads[min(owners)] if owners else None
+        wanted: tuple[_Entry | None, _Entry | None] = (None, None)
+        if row is not None:
+            wanted = (chain_of(row, "fw"), chain_of(row, "tw")) if row.active else (ast.Drop(), ast.Drop())
+        self._put_entry(static.FROM_WORKLOADS, interface, wanted[0])
+        self._put_entry(static.TO_WORKLOADS, interface, wanted[1])
+
+    def _update_hosts(self) -> None:
+        """Host endpoints are few: who governs what is found out afresh, and only differences are written."""
+        governed = govern(self._hosts, self._interfaces, self._settings)
+        owners: dict[str, EndpointId] = {
+            name: owner for name, owner in governed.interfaces.items() if _INTERFACE_NAME.fullmatch(name)
+        }
+        if governed.wildcard is not None:
+            owners[WILDCARD] = governed.wildcard
+        held = {name for entries, name in self._entries if entries == static.FROM_HOST_ENDPOINTS}
+        for name in sorted(held | owners.keys()):
+            row = self._hosts[owners[name]] if name in owners else None
+            self._put_entry(static.FROM_HOST_ENDPOINTS, name, None if row is None else chain_of(row, "fh"))
+            self._put_entry(static.TO_HOST_ENDPOINTS, name, None if row is None else chain_of(row, "th"))
+
+    def _put_entry(self, entries: str, interface: str, wanted: _Entry | None) -> None:
+        before = self._entries.get((entries, interface))
+        if before == wanted:
+            return
+        verdict: ast.Verdict | None = None
+        if isinstance(wanted, EndpointChain):
+            self._acquire(wanted)
+            verdict = ast.Goto(wanted.name)
+        elif wanted is not None:
+            verdict = wanted
+        _put(self._entries, (entries, interface), wanted)
+        for family in self._policed:
+            if interface != WILDCARD:
+                self._drafts[family].put_entry(entries, interface, verdict)
+            elif entries == static.FROM_HOST_ENDPOINTS:
+                self._drafts[family].put_chain(static.FROM_HOST_CHAIN, static.host_dispatch("in", verdict))
+            else:
+                self._drafts[family].put_chain(static.TO_HOST_CHAIN, static.host_dispatch("out", verdict))
+        if isinstance(before, EndpointChain):
+            self._release(before)
+
+    def _acquire(self, chain: EndpointChain) -> None:
+        self._endpoint_uses[chain] += 1
+        if self._endpoint_uses[chain] > 1:
+            return
+        rendered = render_endpoint(chain, self._settings)
+        for family in self._policed:
+            self._drafts[family].put_chain(chain.name, rendered)
+        for used in _rule_chains(chain):
+            self._rule_uses[used] += 1
+            if self._rule_uses[used] == 1:
+                self._named[used.name] = used
+                self._dirty.add(used)
+
+    def _release(self, chain: EndpointChain) -> None:
+        self._endpoint_uses[chain] -= 1
+        if self._endpoint_uses[chain]:
+            return
+        del self._endpoint_uses[chain]
+        for family in self._policed:
+            self._drafts[family].put_chain(chain.name, None)
+        for used in _rule_chains(chain):
+            self._rule_uses[used] -= 1
+            if not self._rule_uses[used]:
+                del self._rule_uses[used]
+                name = used.name
+                del self._named[name]
+                self._dirty.discard(used)
+                for family in self._policed:
+                    self._drafts[family].put_chain(name, None)
+                    self._sets[family].use(name, ())
+
+    def _render_dirty(self) -> None:
+        for chain in self._dirty:
+            row = self._rows.get(chain.owner)
+            name = chain.name
+            for family in self._policed:
+                uses = Uses(self._sets[family])
+                rules: tuple[ast.Rule, ...] = (_missing(chain, self._settings),)
+                if row is not None:
+                    rows = row.ingress if chain.direction == "ingress" else row.egress
+                    rules = render_rules(rows, family, self._settings, uses)
+                self._sets[family].use(name, uses.keys)
+                self._drafts[family].put_chain(name, ast.Chain(rules))
+        self._dirty.clear()
+
+
+def _rule_chains(chain: EndpointChain) -> set[_RuleChain]:
+    owners: tuple[PolicyId | str, ...] = (*chain.policies, *chain.profiles)
+    return {_RuleChain(owner, chain.direction) for owner in owners}
+
+
+def _missing(chain: _RuleChain, settings: Settings) -> ast.Rule:
+    """What stands for a policy or profile that is not there: it denies."""
+    owner = chain.owner
+    words = f"Profile {owner}" if isinstance(owner, str) else " ".join(part for part in owner if part)
+    return ast.Rule((), (deny(settings),), comment=f"{words} does not exist", counted=True)
+
+
+def _put(rows: dict[K, V], key: K, row: V | None) -> None:
+    if row is None:
+        rows.pop(key, None)
+    else:
+        rows[key] = row
