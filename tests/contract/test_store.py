@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.stores import STORES, World, collect, events_of, listening, run_in
 
 from calico.datastore.api import Conflict, Entry, Event, LeaseGone, Listing, TooOld, Unavailable
+from support.stores import STORES, World, collect, events_of, listening, run_in
 
 
 def contract(test: Callable[[World], Awaitable[None]]) -> Callable[[str, Path], None]:

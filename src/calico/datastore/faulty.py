@@ -10,10 +10,9 @@ A failed write has either happened or not, and the caller cannot tell which: tha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from calico.datastore.api import Entry, Event, Listing, Store, StoreError, Unavailable
 
@@ -29,7 +28,7 @@ class FaultyStore:
         """The names of the methods that were called, in order."""
         self._lost = False
         self._writes: deque[bool] = deque()
-        self._breaks: set[asyncio.Future[StoreError]] = set()
+        self._watches: set[_Watch] = set()
 
     def lose(self) -> None:
         """Nothing works, and all watches break, until ``recover``."""
@@ -41,10 +40,9 @@ class FaultyStore:
         self._lost = False
 
     def break_watches(self, error: StoreError | None = None) -> None:
-        """End all watches of now with ``error``, or Unavailable; later ones work."""
-        for broken in self._breaks:
-            if not broken.done():
-                broken.set_result(error or Unavailable("the connection broke"))
+        """End all watches of now with ``error``, or Unavailable; they hear nothing more. Later ones work."""
+        for watch in self._watches:
+            watch.fail(error or Unavailable("the connection broke"))
 
     def fail_next_write(self, *, happened: bool) -> None:
         """Let one more write end in Unavailable: after it was done, or before."""
@@ -70,28 +68,16 @@ class FaultyStore:
     async def watch(self, prefix: str, *, revision: int) -> AsyncIterator[tuple[Event, ...]]:
         """See ``Store.watch``."""
         self._called("watch")
-        broken: asyncio.Future[StoreError] = asyncio.get_running_loop().create_future()
-        self._breaks.add(broken)
+        watch = _Watch()
+        self._watches.add(watch)
         source = self.store.watch(prefix, revision=revision)
-        following: asyncio.Task[tuple[Event, ...]] | None = None
         try:
-            while True:
-                following = asyncio.create_task(_next(source))
-                either: tuple[asyncio.Future[Any], ...] = (following, broken)
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    raise broken.result()
-                try:
-                    events = following.result()
-                except StopAsyncIteration:
-                    return
+            while events := await watch.next(source):
                 yield events
         finally:
-            self._breaks.discard(broken)
-            if following is not None:
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StoreError, StopAsyncIteration):
-                    await following
+            self._watches.discard(watch)
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
 
     async def grant(self, seconds: float) -> int:
         """See ``Store.grant``."""
@@ -132,5 +118,36 @@ class FaultyStore:
         raise Unavailable("no answer came; the write may or may not have happened")
 
 
+class _Watch:
+    """One watch that can be broken while its reader waits."""
+
+    def __init__(self) -> None:
+        self._error: StoreError | None = None
+        self._following: asyncio.Task[tuple[Event, ...]] | None = None
+
+    def fail(self, error: StoreError) -> None:
+        """Raise ``error`` instead of what comes from now on."""
+        self._error = error
+        if self._following is not None:
+            self._following.cancel()
+
+    async def next(self, source: AsyncIterator[tuple[Event, ...]]) -> tuple[Event, ...]:
+        """The next events of ``source``; empty at its end."""
+        if self._error is not None:
+            raise self._error
+        self._following = asyncio.create_task(_next(source))
+        try:
+            await asyncio.wait([self._following])
+            if self._following.cancelled() and self._error is not None:
+                raise self._error
+            return self._following.result()
+        finally:
+            if not self._following.done():
+                self._following.cancel()
+                await asyncio.wait([self._following])
+
+
 async def _next(source: AsyncIterator[tuple[Event, ...]]) -> tuple[Event, ...]:
-    return await anext(source)
+    async for events in source:
+        return events
+    return ()
