@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.netns import Namespace, link, namespaces, needs_root
 
 from calico.desired import RouteRow
 from calico.model.address import Cidr, parse_cidr
 from calico.model.settings import Settings
 from calico.programming import conntrack
 from calico.programming.routes import Routes
+from support.netns import Namespace, link, namespaces, needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
 
