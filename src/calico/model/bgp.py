@@ -74,7 +74,7 @@ class BGPConfiguration(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "bgpconfigurations"
     SHORT: ClassVar[tuple[str, ...]] = ("bgpconfig", "bgpconfigs")
-    spec: BGPConfigurationSpec = BGPConfigurationSpec()
+    spec: BGPConfigurationSpec = field(default_factory=BGPConfigurationSpec)
 
 
 class BGPPeerSpec(Strict, frozen=True, kw_only=True):
@@ -106,4 +106,4 @@ class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "bgppeers"
     SHORT: ClassVar[tuple[str, ...]] = ("bgpp", "bgpps")
-    spec: BGPPeerSpec = BGPPeerSpec()
+    spec: BGPPeerSpec = field(default_factory=BGPPeerSpec)

@@ -81,4 +81,4 @@ class WorkloadEndpoint(Resource, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "workloadendpoints"
     NAMESPACED: ClassVar[bool] = True
     SHORT: ClassVar[tuple[str, ...]] = ("wep", "weps")
-    spec: WorkloadEndpointSpec = WorkloadEndpointSpec()
+    spec: WorkloadEndpointSpec = field(default_factory=WorkloadEndpointSpec)

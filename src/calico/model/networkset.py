@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import field
+
 from calico.model.resource import Resource, Strict
 
 
@@ -19,7 +21,7 @@ class NetworkSet(Resource, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "networksets"
     NAMESPACED: ClassVar[bool] = True
     SHORT: ClassVar[tuple[str, ...]] = ("netset", "netsets")
-    spec: NetworkSetSpec = NetworkSetSpec()
+    spec: NetworkSetSpec = field(default_factory=NetworkSetSpec)
 
 
 class GlobalNetworkSet(Resource, frozen=True, kw_only=True, tag=True):
@@ -27,4 +29,4 @@ class GlobalNetworkSet(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "globalnetworksets"
     SHORT: ClassVar[tuple[str, ...]] = ("gns",)
-    spec: NetworkSetSpec = NetworkSetSpec()
+    spec: NetworkSetSpec = field(default_factory=NetworkSetSpec)

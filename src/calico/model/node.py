@@ -51,5 +51,5 @@ class Node(Resource, frozen=True, kw_only=True, tag=True):
     """A host, by the name that its agent uses."""
 
     PLURAL: ClassVar[str] = "nodes"
-    spec: NodeSpec = NodeSpec()
+    spec: NodeSpec = field(default_factory=NodeSpec)
     status: dict[str, Any] | None = None

@@ -84,8 +84,8 @@ class Rule(Strict, frozen=True, kw_only=True):
     not_protocol: Protocol | None = None
     icmp: ICMP | None = None
     not_icmp: ICMP | None = field(default=None, name="notICMP")
-    source: EntityRule = EntityRule()
-    destination: EntityRule = EntityRule()
+    source: EntityRule = field(default_factory=EntityRule)
+    destination: EntityRule = field(default_factory=EntityRule)
     http: HTTPMatch | None = None
     metadata: RuleMetadata | None = None
 
@@ -93,7 +93,7 @@ class Rule(Strict, frozen=True, kw_only=True):
 class PolicySpec(Strict, frozen=True, kw_only=True):
     """What NetworkPolicy and GlobalNetworkPolicy share."""
 
-    tier: str = field(default_factory=lambda: DEFAULT_TIER)  # a factory's default is never omitted in JSON
+    tier: str = field(default_factory=lambda: DEFAULT_TIER)  # other readers want it written
     order: float | None = None
     selector: str = ""
     types: list[PolicyType] = []
@@ -118,7 +118,7 @@ class NetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "networkpolicies"
     NAMESPACED: ClassVar[bool] = True
     SHORT: ClassVar[tuple[str, ...]] = ("np", "cnp", "caliconetworkpolicy")
-    spec: PolicySpec = PolicySpec()
+    spec: PolicySpec = field(default_factory=PolicySpec)
 
 
 class GlobalNetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
@@ -126,7 +126,7 @@ class GlobalNetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "globalnetworkpolicies"
     SHORT: ClassVar[tuple[str, ...]] = ("gnp", "cgnp")
-    spec: GlobalPolicySpec = GlobalPolicySpec()
+    spec: GlobalPolicySpec = field(default_factory=GlobalPolicySpec)
 
 
 class TierSpec(Strict, frozen=True, kw_only=True):
@@ -140,7 +140,7 @@ class Tier(Resource, frozen=True, kw_only=True, tag=True):
     """A group of policies that is evaluated as a unit, in order."""
 
     PLURAL: ClassVar[str] = "tiers"
-    spec: TierSpec = TierSpec()
+    spec: TierSpec = field(default_factory=TierSpec)
 
 
 class ProfileSpec(Strict, frozen=True, kw_only=True):
@@ -155,4 +155,4 @@ class Profile(Resource, frozen=True, kw_only=True, tag=True):
     """Rules and labels that an endpoint refers to by name."""
 
     PLURAL: ClassVar[str] = "profiles"
-    spec: ProfileSpec = ProfileSpec()
+    spec: ProfileSpec = field(default_factory=ProfileSpec)

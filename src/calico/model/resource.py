@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec import field
 
 API_VERSION = "projectcalico.org/v3"
 
@@ -12,7 +13,12 @@ API_VERSION = "projectcalico.org/v3"
 class Strict(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"
 ):
-    """The base of all API values: frozen, camelCase outside, unknown fields are errors."""
+    """The base of all API values: frozen, camelCase outside, unknown fields are errors.
+
+    Defaults are left out of JSON, except those that a factory other than list or dict makes. msgspec
+    compares with ``is``, so a default that is a value of its own, such as a whole spec, needs a factory:
+    else equal resources would have different JSON.
+    """
 
 
 class Metadata(Strict, frozen=True, kw_only=True):
@@ -49,7 +55,7 @@ class Resource(Strict, frozen=True, kw_only=True, tag_field="kind"):
     """Short names that calicoctl understands."""
 
     api_version: str = API_VERSION
-    metadata: Metadata = Metadata()
+    metadata: Metadata = field(default_factory=Metadata)
 
     @property
     def kind(self) -> str:

@@ -1,0 +1,300 @@
+"""Resources to and from text and bytes: strict on the way in from people, lossless on the way out.
+
+In:   YAML or JSON that a person wrote; bytes of a store.
+Out:  resources; or ``InvalidResources`` with every problem of every document, each with its line.
+Next: ``cli`` and the agent's API store what ``load`` gives; ``datastore`` uses ``encode`` and ``decode``.
+
+People's text is read strictly: an unknown field is an error. A store's bytes are read tolerantly: other
+writers, newer or older than we are, share the store, and what we do not know we do not judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from calico.model.checks import Finding
+from calico.model.errors import InvalidResources, ModelError, Path, Problem
+from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
+from calico.model.keys import KINDS, Key
+from calico.model.resource import API_VERSION, Resource
+from calico.model.schema import Misfit, fitted, misfits, nearest, schema, shown, without_nulls
+from calico.model.validation import problems_of
+from calico.model.yaml_text import BadText, Places, documents, dump
+
+RECORDS: Final[dict[str, type[Record]]] = {
+    kind.__name__: kind for kind in (BlockAffinity, IPAMBlock, IPAMHandle)
+}
+"""IPAM's records, by the kind of their keys."""
+
+_HEAD: Final = f'{{"apiVersion":"{API_VERSION}",'.encode()
+
+
+# --- people's text -----------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """One candidate for a resource: the document it is in, the path to it there, and its plain values."""
+
+    document: int
+    prefix: Path
+    tree: Any
+
+
+def load(text: str, source: str = "<text>") -> list[Resource]:
+    """The resources of ``text``, in order: YAML documents or JSON, one each, in lists, or in kinds like ``List``.
+
+    Nothing is filled in (``validation.defaulted`` does that). Null fields count as absent. If anything is
+    wrong anywhere, ``InvalidResources`` is raised with all that is wrong everywhere.
+    """
+    places = Places(text)
+    problems: list[Problem] = []
+    resources: list[Resource] = []
+    for part in _parts(text, source, places, problems):
+        resource, found = _read(part.tree)
+        if resource is not None and not found:
+            resources.append(resource)
+        kind, name = _identity(part.tree)
+        for finding, at_key in found:
+            place = places.find(part.document, (*part.prefix, *finding.path), at_key=at_key)
+            problems.append(
+                Problem(
+                    message=finding.message,
+                    remedy=finding.remedy,
+                    path=finding.path,
+                    kind=kind,
+                    name=name,
+                    source=source,
+                    document=part.document,
+                    line=place.line,
+                    column=place.column,
+                    excerpt=place.excerpt,
+                )
+            )
+    if problems:
+        raise InvalidResources(tuple(problems))
+    return resources
+
+
+def from_builtins(tree: Mapping[str, Any]) -> Resource:
+    """One resource from plain values, as strictly as ``load``; ``InvalidResources`` without lines."""
+    resource, found = _read(tree)
+    if resource is None or found:
+        kind, name = _identity(tree)
+        raise InvalidResources(
+            tuple(
+                Problem(message=each.message, remedy=each.remedy, path=each.path, kind=kind, name=name)
+                for each, _ in found
+            )
+        )
+    return resource
+
+
+def _parts(text: str, source: str, places: Places, problems: list[Problem]) -> Iterator[_Part]:
+    try:
+        for index, document in enumerate(_documents(text)):
+            yield from _unpacked(index, (), document)
+    except RecursionError:
+        problems.append(
+            Problem(message="lists nest too deep, or within themselves", remedy="flatten them", source=source)
+        )
+    except BadText as error:
+        place = places.at(error.line, error.column)
+        problems.append(
+            Problem(
+                message=error.reason,
+                remedy=error.remedy,
+                source=source,
+                line=place.line,
+                column=place.column,
+                excerpt=place.excerpt,
+            )
+        )
+
+
+def _documents(text: str) -> Iterator[Any]:
+    if text.lstrip()[:1] in {"{", "["}:
+        try:
+            tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            pass  # perhaps YAML that begins so; if not, the YAML reader knows the place
+        else:
+            yield tree
+            return
+    yield from documents(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key stands twice")
+    return tree
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _unpacked(document: int, prefix: Path, tree: Any) -> Iterator[_Part]:
+    if tree is None:
+        return
+    if isinstance(tree, list):
+        for index, each in enumerate(tree):
+            yield from _unpacked(document, (*prefix, index), each)
+        return
+    kind = tree.get("kind") if isinstance(tree, dict) else None
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(tree.get("items"), list):
+        common = {"apiVersion": tree.get("apiVersion"), "kind": kind.removesuffix("List")}
+        for index, each in enumerate(tree["items"]):
+            item = {**common, **each} if common["kind"] and isinstance(each, dict) else each
+            yield from _unpacked(document, (*prefix, "items", index), item)
+        return
+    yield _Part(document, prefix, tree)
+
+
+def _identity(tree: Any) -> tuple[str, str]:
+    """Kind and ``namespace/name``, as far as the tree tells them."""
+    if not isinstance(tree, dict):
+        return "", ""
+    metadata = tree.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    parts = (metadata.get("namespace"), metadata.get("name"))
+    kind = tree.get("kind")
+    return kind if isinstance(kind, str) else "", "/".join(
+        part for part in parts if part and isinstance(part, str)
+    )
+
+
+def _read(tree: Any) -> tuple[Resource | None, list[Misfit]]:
+    try:
+        return _understood(tree)
+    except RecursionError:
+        return None, [Misfit(Finding((), "values nest too deep, or within themselves", "flatten them"))]
+
+
+def _understood(tree: Any) -> tuple[Resource | None, list[Misfit]]:
+    if not isinstance(tree, dict):
+        finding = Finding(
+            (), f"{shown(tree)} stands where a resource is expected", "write apiVersion, kind, metadata, spec"
+        )
+        return None, [Misfit(finding)]
+    tree = without_nulls(tree)
+    kind = KINDS.get(tree["kind"]) if isinstance(tree.get("kind"), str) else None
+    found = [*_type_problems(tree, kind)]
+    if kind is None or found:
+        return None, found
+    try:
+        resource = msgspec.convert(tree, kind)
+    except msgspec.ValidationError as error:
+        found = [*misfits(tree, schema(kind))]
+        return None, found or [Misfit(Finding((), str(error), ""))]
+    return resource, [Misfit(finding) for finding in problems_of(resource)]
+
+
+def _type_problems(tree: dict[str, Any], kind: type[Resource] | None) -> Iterator[Misfit]:
+    version = tree.get("apiVersion")
+    if version != API_VERSION:
+        message = (
+            "the apiVersion is missing" if version is None else f"apiVersion {shown(version)} is not ours"
+        )
+        yield Misfit(Finding(("apiVersion",), message, f"write {API_VERSION}"))
+    if "kind" not in tree:
+        yield Misfit(Finding(("kind",), "the kind is missing", f"add one of {', '.join(KINDS)}"))
+    elif kind is None:
+        yield Misfit(
+            Finding(
+                ("kind",), f"there is no kind {shown(tree['kind'])}", nearest(str(tree["kind"]), list(KINDS))
+            )
+        )
+
+
+# --- people's text, the other way --------------------------------------------------------------------
+
+
+def to_builtins(resource: Resource) -> dict[str, Any]:
+    """Plain values as YAML shows them: apiVersion, kind, metadata, spec, status; whole floats as whole numbers."""
+    tree: dict[str, Any] = msgspec.to_builtins(resource)
+    return {"apiVersion": resource.api_version, "kind": resource.kind} | {
+        key: _plain(value) for key, value in tree.items() if key not in {"apiVersion", "kind"}
+    }
+
+
+def to_yaml(resources: Iterable[Resource]) -> str:
+    """One YAML document for each resource; ``load`` gives back the same resources."""
+    return dump(map(to_builtins, resources))
+
+
+def to_json(resources: Iterable[Resource]) -> str:
+    """Indented JSON: the resource if there is one, else a ``List``; ``load`` gives back the same resources."""
+    trees = [*map(to_builtins, resources)]
+    tree = trees[0] if len(trees) == 1 else {"apiVersion": API_VERSION, "kind": "List", "items": trees}
+    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
+
+
+# --- a store's bytes ---------------------------------------------------------------------------------
+
+_encoder: Final = msgspec.json.Encoder(order="deterministic")
+
+
+def encode(value: Resource | Record) -> bytes:
+    """JSON for the store: apiVersion and kind first, no resourceVersion; equal values give equal bytes."""
+    if isinstance(value, Record):
+        return _encoder.encode(value)
+    bare = replace(value, api_version=API_VERSION, metadata=replace(value.metadata, resource_version=None))
+    return _HEAD + _encoder.encode(bare)[1:]  # msgspec leaves the default apiVersion out
+
+
+def decode(key: Key, value: bytes, revision: int) -> Resource | Record:
+    """What a store holds at ``key``; name and namespace are the key's, resourceVersion is ``revision``.
+
+    Unknown fields and null are passed over. ``ModelError``, naming the key, for what is not of its kind.
+    """
+    kind = RECORDS.get(key.kind) or KINDS.get(key.kind)
+    if kind is None:
+        raise ModelError(
+            f"{key}: there is no kind {key.kind!r}; whoever made this key is newer than this program"
+        )
+    try:
+        found = _decoded(kind, value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ModelError(f"{key} holds no {key.kind}: {error}; whoever wrote it has to correct it") from error
+    if isinstance(found, Record):
+        return found
+    metadata = replace(
+        found.metadata,
+        name=key.name,
+        namespace=key.namespace if found.NAMESPACED else None,
+        resource_version=str(revision),
+    )
+    return replace(found, metadata=metadata)
+
+
+def _decoded(kind: type[Resource | Record], value: bytes) -> Resource | Record:
+    try:
+        return _decoder(kind).decode(value)
+    except msgspec.ValidationError:
+        tree = msgspec.json.decode(value)
+    return msgspec.convert(fitted(without_nulls(tree), schema(kind)), kind)
+
+
+@lru_cache
+def _decoder(kind: type[Resource | Record]) -> msgspec.json.Decoder[Resource | Record]:
+    return msgspec.json.Decoder(kind)
