@@ -51,6 +51,8 @@ SELECTORS = (
 NAMESPACE_SELECTORS = ("all()", "team == 'x'", "team != 'x'", "!has(team)")
 LABELS = (
     {},
+    {},
+    {"app": "web"},
     {"app": "web"},
     {"app": "db"},
     {"app": "web", "role": "a"},
@@ -60,6 +62,8 @@ LABELS = (
 PORTS = ((), (), (("http", "TCP", 80),), (("http", "TCP", 8080), ("http", "UDP", 80)), (("dns", "UDP", 53),))
 PROFILES = (
     (),
+    ("kns.red",),
+    ("kns.red",),
     ("kns.red",),
     ("kns.blue", "gold"),
     ("gold", "kns.red"),
@@ -88,6 +92,7 @@ class Maker:
                 self.endpoint,
                 self.policy,
                 self.profile,
+                self.profile,
                 self.network_set,
                 self.tier,
                 self.host_endpoint,
@@ -115,15 +120,15 @@ class Maker:
             address.append("10.0.0.300")
         return endpoint(
             self.choose(("w1", "w2", "w3")),
-            self.choose((here, elsewhere)),
+            self.choose((here, here, elsewhere)),
             namespace=self.choose(NAMESPACES),
             labels=self.choose(LABELS),
             address=address,
             profiles=self.choose(PROFILES),
-            interface=self.choose(("cali1", "cali2", "cali3", "")),
+            interface="" if self.seldom() else self.choose(("cali1", "cali2", "cali3", "cali4")),
             ports=self.choose(PORTS),
             mac=self.choose(("", "ee:ee:ee:ee:ee:01")),
-            service_account_name=self.choose(("", "robot")),
+            service_account_name="robot" if self.seldom() else "",
         )
 
     def host_endpoint(self) -> Resource:
@@ -191,7 +196,7 @@ class Maker:
         """A profile that gives labels and has a rule or not."""
         return profile(
             self.choose(("kns.red", "kns.blue", "gold")),
-            gives=self.choose(({}, {"pcns.team": "x"}, {"pcns.team": "y"}, {"app": "db", "role": "a"})),
+            gives=self.choose(({}, {"pcns.team": "x"}, {"app": "web"}, {"app": "db", "role": "a"})),
             ingress=[self.rule() for _ in range(self.choose((0, 1)))],
             egress=[self.rule() for _ in range(self.choose((0, 1)))],
         )
