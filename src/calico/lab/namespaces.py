@@ -160,13 +160,13 @@ def remove(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def routes(names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Every route of every table of each namespace, both families, as ``ip -json route`` tells them."""
+    """Every route of every table of each namespace, as ``ip -json route`` tells them, with ``family`` 4 or 6 added."""
 
     def read(name: str) -> tuple[str, list[dict[str, Any]]]:
         rows: list[dict[str, Any]] = []
-        for family in ("-4", "-6"):
-            text = _output("ip", "-n", name, family, "-json", "route", "show", "table", "all")
-            rows += json.loads(text) if text.strip() else []
+        for family in (4, 6):
+            text = _output("ip", "-n", name, f"-{family}", "-json", "route", "show", "table", "all")
+            rows += [{**row, "family": family} for row in json.loads(text or "[]")]
         return name, rows
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:

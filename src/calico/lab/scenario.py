@@ -9,16 +9,18 @@ Whatever is about to be made is written down first, so that ``down`` finds it af
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from calico.lab import limits, namespaces, processes, routers, wiring
+from calico.lab import flows, limits, namespaces, processes, responder, routers, wiring
 from calico.lab.description import LAB_NAME
-from calico.lab.state import LabDirectory, LabError, Process, State, labs
-from calico.lab.topology import Topology
+from calico.lab.state import LabDirectory, LabError, Process, State, labs, remove_empty
+from calico.lab.topology import INTERNET, Topology
 from calico.lab.wiring import namespace
 
 Say = Callable[[str], None]
@@ -128,14 +130,34 @@ def _leave(directory: LabDirectory, say: Say) -> None:
     """What the last lab of the machine puts back."""
     if not labs(directory.root):
         limits.restore(directory.root, say)
-        for empty in (directory.root, directory.root.parent):
-            try:
-                empty.rmdir()
-            except OSError:
-                return
+        remove_empty(directory.root, directory.root.parent)
 
 
 def _entries(root: Path) -> int:
     """Neighbour entries that all labs together need."""
     states = (LabDirectory(root, name).read() for name in labs(root))
     return sum(state.neighbour_entries for state in states if state is not None)
+
+
+def start_responder(directory: LabDirectory, state: State, services: Sequence[str]) -> None:
+    """Listeners for ``services`` inside everything that is probed; LabError if they are not ready within 30 seconds."""
+    told = directory.responder
+    ready = told.with_suffix(responder.READY)
+    ready.unlink(missing_ok=True)
+    spaces = tuple(namespace(state.name, end.name) for end in flows.ends(state.topology, state.addresses))
+    told.write_bytes(msgspec.json.encode(responder.Assignment(spaces, tuple(services))))
+    log = told.with_suffix(".log")
+    process = processes.start(
+        "responder",
+        INTERNET,
+        namespace(state.name, INTERNET),
+        [sys.executable, "-m", "calico.lab.responder", str(told)],
+        log=log,
+    )
+    remember(directory, [process])
+    deadline = time.monotonic() + 30
+    while not ready.exists():
+        if not processes.alive(process) or time.monotonic() > deadline:
+            said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise LabError(f"the responder of lab {state.name!r} does not run: {said[0]} (log: {log})")
+        time.sleep(0.02)

@@ -112,6 +112,7 @@ class LabDirectory:
         self._replace(PROCESSES, msgspec.json.encode(processes))
 
     def _replace(self, name: str, content: bytes) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
         fresh = self.path / f".{name}"
         fresh.write_bytes(content)
         fresh.replace(self.path / name)
@@ -119,11 +120,7 @@ class LabDirectory:
     def remove(self) -> None:
         """Delete the lab's files, and the directories above that are left empty."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for directory in (self.root, self.root.parent):
-            try:
-                directory.rmdir()
-            except OSError:  # others are still there
-                return
+        remove_empty(self.root, self.root.parent)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -145,6 +142,17 @@ class LabDirectory:
                 ) from None
             finally:
                 os.close(descriptor)
+                remove_empty(self.path, self.root, self.root.parent)
+
+
+def remove_empty(*directories: Path) -> None:
+    """Delete directories, innermost first, as long as they are empty."""
+    for directory in directories:
+        try:
+            directory.rmdir()
+        except OSError:  # it holds something, or is gone
+            if directory.exists():
+                return
 
 
 def labs(root: Path) -> tuple[str, ...]:

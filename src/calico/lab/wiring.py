@@ -37,6 +37,9 @@ EVERYWHERE: Final[Settings] = {
     # No wait for duplicate address detection: no link of the lab can have a duplicate.
     "ipv6/conf/default/accept_dad": "0",
     "ipv6/conf/default/dad_transmits": "0",
+    # A link that goes down and up again keeps its addresses in both families.
+    "ipv6/conf/all/keep_addr_on_down": "1",
+    "ipv6/conf/default/keep_addr_on_down": "1",
     "ipv6/conf/all/accept_ra": "0",
     "ipv6/conf/default/accept_ra": "0",
     # Fresh namespaces inherit IPv4 settings from the machine; a lab is the same on every machine.
