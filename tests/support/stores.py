@@ -10,7 +10,7 @@ from pathlib import Path
 
 from calico.datastore.api import Event, Store
 from calico.datastore.memory import MemoryStore
-from calico.datastore.sqlite import SqliteStore
+from calico.datastore.sqlite import SQLiteStore
 
 PATIENCE = 20.0
 """After how many seconds a test that waits for something has failed."""
@@ -63,7 +63,7 @@ def sqlite(directory: Path) -> World:
     clock = Clock()
 
     def open_store() -> Store:
-        return SqliteStore(directory / "new" / "calico.db", clock=clock, history=HISTORY)
+        return SQLiteStore(directory / "new" / "calico.db", clock=clock, history=HISTORY)
 
     return World(open_store(), open_store, clock, HISTORY)
 

@@ -57,7 +57,7 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-class SqliteStore:
+class SQLiteStore:
     """``datastore.api.Store`` in the SQLite file at ``path``, which is made, with its directory, if missing.
 
     A file that is another program's, or of a newer version, raises ``Incompatible`` from every call.

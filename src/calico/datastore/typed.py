@@ -1,0 +1,187 @@
+"""Resources, read from and written to a store as values.
+
+In:   resources, and any store.
+Out:  the same as stored: with uid and creationTimestamp, and the revision as resourceVersion.
+Next: ``cli`` and the agent's API; IPAM, whose records are no resources, uses the store itself.
+
+A write succeeds only over what its writer has seen: the resource's resourceVersion where it has one, else
+what is read just before, again and again if others are quicker, but not for ever. A write that ends in
+``Unavailable`` may have happened.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
+from calico.datastore.api import Conflict, Entry, Store
+from calico.model.codec import decode, encode
+from calico.model.errors import ModelError
+from calico.model.keys import Key, key_of, kind_prefix, parse_path
+from calico.model.resource import Metadata, Resource
+
+R = TypeVar("R", bound=Resource)
+
+ATTEMPTS: Final = 5
+"""How often a write is tried when others are quicker."""
+
+
+def timestamp() -> str:
+    """The time now, as resources state it: RFC 3339, UTC, whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_uid() -> str:
+    """An identity that no other resource has."""
+    return str(uuid.uuid4())
+
+
+class Resources:
+    """The resources in ``store``. ``now`` and ``uid`` give what a new resource is stamped with."""
+
+    def __init__(
+        self, store: Store, *, now: Callable[[], str] = timestamp, uid: Callable[[], str] = new_uid
+    ) -> None:
+        self.store = store
+        self._now = now
+        self._uid = uid
+
+    async def get(self, key: Key) -> Resource | None:
+        """The resource at ``key``, or None; ModelError if what is stored there is none."""
+        entry = await self.store.get(key.path)
+        return None if entry is None else _resource(key, entry)
+
+    async def create(self, resource: R) -> R:
+        """Store a resource where none is; Conflict if there is. A resourceVersion it brings does not count."""
+        stamped = replace(resource, metadata=self._fresh(resource.metadata))
+        return _at(stamped, await self.store.create(key_of(resource).path, encode(stamped)))
+
+    async def update(self, resource: R) -> R:
+        """Put a resource over the one that is stored, which keeps its uid and creationTimestamp.
+
+        Conflict if none is stored, or if ``resource`` has a resourceVersion that is no longer the stored one's.
+        """
+        path = key_of(resource).path
+        given = resource.metadata.resource_version
+        for attempt in range(1, ATTEMPTS + 1):
+            current = await self.store.get(path)
+            if current is None:
+                raise Conflict(path, None)
+            if given not in {None, str(current.revision)}:
+                raise Conflict(path, current.revision)
+            try:
+                return await self._put(resource, current)
+            except Conflict:
+                if given is not None or attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def apply(self, resource: R) -> R:
+        """Create the resource, or update it if it exists. Conflict as for ``update``."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self.create(resource)
+            except Conflict:
+                pass
+            try:
+                return await self.update(resource)
+            except Conflict as conflict:
+                vanished = conflict.current is None
+                if not vanished or attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def modify(
+        self, key: Key, change: Callable[[Resource], Resource], *, attempts: int = ATTEMPTS
+    ) -> Resource:
+        """Store what ``change`` makes of the resource at ``key``.
+
+        ``change`` is called again with what is stored then when others are quicker, ``attempts`` times in
+        all; what it returns is not written if it is equal to what it was given. Conflict if nothing is stored
+        at ``key``, or after the last attempt.
+        """
+        for attempt in range(1, attempts + 1):
+            current = await self.store.get(key.path)
+            if current is None:
+                raise Conflict(key.path, None)
+            before = _resource(key, current)
+            after = change(before)
+            if after == before:
+                return before
+            try:
+                return await self._put(after, current)
+            except Conflict:
+                if attempt == attempts:
+                    raise
+        raise ValueError(f"at least one attempt is needed, not {attempts}")
+
+    async def delete(self, key: Key, *, resource_version: str | None = None) -> None:
+        """Remove the resource at ``key``; Conflict if there is none, or ``resource_version`` is not its own."""
+        if resource_version is None:
+            await self.store.delete(key.path, revision=None)
+            return
+        if not resource_version.isdecimal():
+            current = await self.store.get(key.path)
+            raise Conflict(key.path, current and current.revision)
+        await self.store.delete(key.path, revision=int(resource_version))
+
+    async def list(
+        self, kind: str, namespace: str = "", *, bad: Callable[[Key, ModelError], None] | None = None
+    ) -> tuple[Resource, ...]:
+        """All resources of a kind, in order of their paths; of one namespace if the kind has them and one is given.
+
+        Without ``bad`` one stored value that is no such resource raises ModelError; with it, ``bad`` is told,
+        and the others are returned.
+        """
+        listing = await self.store.list(kind_prefix(kind, namespace))
+        found = []
+        for entry in listing.entries:
+            key = parse_path(entry.path)
+            if key is None:
+                continue
+            try:
+                found.append(_resource(key, entry))
+            except ModelError as error:
+                if bad is None:
+                    raise
+                bad(key, error)
+        return tuple(found)
+
+    async def _put(self, resource: R, current: Entry) -> R:
+        """Put ``resource`` over ``current``, of which it keeps the identity."""
+        key = key_of(resource)
+        try:
+            kept = _resource(key, current).metadata
+        except ModelError:
+            kept = Metadata()
+        metadata = replace(
+            resource.metadata,
+            uid=kept.uid or resource.metadata.uid,
+            creation_timestamp=kept.creation_timestamp or resource.metadata.creation_timestamp,
+        )
+        stamped = replace(resource, metadata=self._fresh(metadata))
+        return _at(stamped, await self.store.put(key.path, encode(stamped), revision=current.revision))
+
+    def _fresh(self, metadata: Metadata) -> Metadata:
+        """``metadata`` with an identity, the one that it has or a new one, and no resourceVersion."""
+        return replace(
+            metadata,
+            uid=metadata.uid or self._uid(),
+            creation_timestamp=metadata.creation_timestamp or self._now(),
+            resource_version=None,
+        )
+
+
+def _at(resource: R, revision: int) -> R:
+    return replace(resource, metadata=replace(resource.metadata, resource_version=str(revision)))
+
+
+def _resource(key: Key, entry: Entry) -> Resource:
+    value = decode(key, entry.value, entry.revision)
+    if not isinstance(value, Resource):
+        raise ModelError(f"{key} is a record of IPAM, which is no resource; read it from the store itself")
+    return value
