@@ -1,0 +1,421 @@
+"""Assigning addresses in a store: alone, beside others, and across failures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calico.datastore.api import Entry, Listing, Store, Unavailable
+from calico.datastore.faulty import FaultyStore
+from calico.datastore.memory import MemoryStore
+from calico.ipam import block as blocks
+from calico.ipam.client import BLOCKS_PER_HOST, BadRecord, Client
+from calico.model.address import Cidr, parse_cidr
+from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle
+from calico.model.keys import Key, key_of, parse_path
+from calico.model.resource import Resource
+from support.speakers import node, pool
+
+T = TypeVar("T")
+
+SMALL = pool("small", "10.65.0.0/28", block_size=30)
+POOLS = (pool("v4", "10.65.0.0/16"), pool("v6", "fd65::/48"))
+
+
+def run(body: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(body)
+
+
+async def world(*resources: Resource) -> MemoryStore:
+    """A store that holds ``resources``."""
+    store = MemoryStore()
+    for resource in resources:
+        await store.create(key_of(resource).path, msgspec.json.encode(resource))
+    return store
+
+
+class Picture:
+    """All of address management's records."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.blocks: dict[Cidr, IPAMBlock] = {}
+        self.affinities: dict[tuple[Cidr, str], str] = {}
+        self.handles: dict[str, dict[str, int]] = {}
+        for entry in listing.entries:
+            key = parse_path(entry.path)
+            assert key is not None
+            if key.kind == "IPAMBlock":
+                self.blocks[parse_cidr(key.name)] = msgspec.json.decode(entry.value, type=IPAMBlock)
+            elif key.kind == "BlockAffinity":
+                state = msgspec.json.decode(entry.value, type=BlockAffinity).state
+                self.affinities[parse_cidr(key.name), key.namespace] = state
+            else:
+                self.handles[key.name] = msgspec.json.decode(entry.value, type=IPAMHandle).block
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What the blocks say of the handles."""
+        found: dict[str, dict[str, int]] = {}
+        for cidr, block in self.blocks.items():
+            for handle in {attribute.handle_id for attribute in block.attributes}:
+                assert handle is not None
+                found.setdefault(handle, {})[str(cidr)] = len(blocks.held(block, handle))
+        return found
+
+    def assigned(self) -> list[Cidr]:
+        """Every allocated address."""
+        return [
+            blocks.address_at(cidr, ordinal)
+            for cidr, block in self.blocks.items()
+            for ordinal, index in enumerate(block.allocations)
+            if index is not None
+        ]
+
+
+async def picture(store: Store) -> Picture:
+    return Picture(await store.list("/calico/ipam/"))
+
+
+class Jostled:
+    """A store whose every call waits a random number of turns, so that its users overtake each other."""
+
+    def __init__(self, store: Store, random: Random) -> None:
+        self._store = store
+        self._random = random
+
+    async def _wait(self) -> None:
+        for _ in range(self._random.randrange(4)):
+            await asyncio.sleep(0)
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            await self._wait()
+            result = await getattr(self._store, name)(*arguments, **options)
+            await self._wait()
+            return result
+
+        return call
+
+
+class Breaking(FaultyStore):
+    """A store that works for a number of calls; the one after them is lost, done or not done."""
+
+    def __init__(self, store: Store, calls: int, *, happened: bool) -> None:
+        super().__init__(store)
+        self._left = calls
+        self._happened = happened
+
+    async def _maybe(self, call: Coroutine[Any, Any, T]) -> T:
+        self._left -= 1
+        if self._left != -1:
+            return await call
+        if self._happened:
+            await call
+        else:
+            call.close()
+        raise Unavailable("the connection broke")
+
+    async def get(self, path: str) -> Entry | None:
+        return await self._maybe(super().get(path))
+
+    async def list(self, prefix: str, *, revision: int | None = None) -> Listing:
+        return await self._maybe(super().list(prefix, revision=revision))
+
+    async def create(self, path: str, value: bytes, *, lease: int | None = None) -> int:
+        return await self._maybe(super().create(path, value, lease=lease))
+
+    async def put(self, path: str, value: bytes, *, revision: int | None, lease: int | None = None) -> int:
+        return await self._maybe(super().put(path, value, revision=revision, lease=lease))
+
+    async def delete(self, path: str, *, revision: int | None) -> int:
+        return await self._maybe(super().delete(path, revision=revision))
+
+
+def test_first_address_claims_a_block() -> None:
+    """A host without blocks claims one in each family; affinity, block and handle all say so."""
+
+    async def body() -> None:
+        store = await world(*POOLS)
+        addresses = await Client(store, "a", clock=lambda: 1_700_000_000_000_000_000).auto_assign(
+            1, 1, "h", {"pod": "p"}
+        )
+
+        now = await picture(store)
+        assert [address.family for address in addresses] == [4, 6]
+        assert sorted(now.assigned()) == sorted(addresses)
+        assert set(now.affinities) == {(cidr, "host:a") for cidr in now.blocks}
+        assert set(now.affinities.values()) == {"confirmed"}
+        assert now.handles["h"] == {str(cidr): 1 for cidr in now.blocks}
+        assert {block.affinity_claim_time for block in now.blocks.values()} == {"2023-11-14T22:13:20Z"}
+        assert {block.attributes[0].secondary["pod"] for block in now.blocks.values()} == {"p"}
+
+    run(body())
+
+
+def test_next_address_comes_from_the_own_block() -> None:
+    """A host with room claims nothing new, also when another client asks on its behalf."""
+
+    async def body() -> None:
+        store = await world(*POOLS)
+        [first] = await Client(store, "a").auto_assign(1, 0, "h", {})
+        [second] = await Client(store, "a").auto_assign(1, 0, "i", {})
+
+        assert second.value == first.value + 1
+        assert len((await picture(store)).blocks) == 1
+
+    run(body())
+
+
+def test_full_block_is_followed_by_another() -> None:
+    """When its blocks are full the host claims the next, within one request too."""
+
+    async def body() -> None:
+        store = await world(SMALL)
+        addresses = await Client(store, "a").auto_assign(6, 0, "h", {})
+
+        assert len(set(addresses)) == 6
+        assert sorted((await picture(store)).handles["h"].values()) == [2, 4]
+
+    run(body())
+
+
+def test_full_pool_gives_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """A pool that runs out gives fewer than asked for, and the log says why."""
+
+    async def body() -> None:
+        store = await world(SMALL)
+        with caplog.at_level(logging.WARNING):
+            assert len(await Client(store, "a").auto_assign(20, 0, "h", {})) == 16
+            assert await Client(store, "b").auto_assign(1, 0, "i", {}) == []
+
+    run(body())
+    assert "no free block of IPv4 for node b in small" in caplog.text
+
+
+def test_host_claims_a_limited_number_of_blocks(caplog: pytest.LogCaptureFixture) -> None:
+    """One host cannot take all blocks of a pool."""
+
+    async def body() -> list[Cidr]:
+        store = await world(pool("p", "10.65.0.0/24", block_size=31))
+        with caplog.at_level(logging.WARNING):
+            return await Client(store, "a").auto_assign(100, 0, "h", {})
+
+    assert len(run(body())) == 2 * BLOCKS_PER_HOST
+    assert "may have no more" in caplog.text
+
+
+def test_no_pool_no_address(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a pool for the node nothing is assigned, and the log says so."""
+
+    async def body() -> list[Cidr]:
+        store = await world(
+            node("a", labels={"rack": "1"}), pool("other", "10.65.0.0/16", node_selector="rack == '2'")
+        )
+        with caplog.at_level(logging.WARNING):
+            return await Client(store, "a").auto_assign(1, 0, "h", {})
+
+    assert run(body()) == []
+    assert "no pool of IPv4 may be used by node a" in caplog.text
+
+
+def test_labels_of_the_node_choose_the_pool() -> None:
+    """A pool that selects the node's labels is used by it and not by others."""
+
+    async def body() -> None:
+        store = await world(
+            node("a", labels={"rack": "1"}),
+            node("b", labels={"rack": "2"}),
+            pool("rack-1", "10.1.0.0/16", node_selector="rack == '1'"),
+            pool("rack-2", "10.2.0.0/16", node_selector="rack == '2'"),
+        )
+        [here] = await Client(store, "a").auto_assign(1, 0, "h", {})
+        [there] = await Client(store, "b").auto_assign(1, 0, "i", {})
+
+        assert parse_cidr("10.1.0.0/16").contains(here)
+        assert parse_cidr("10.2.0.0/16").contains(there)
+
+    run(body())
+
+
+def test_release_frees_all_of_a_handle_and_nothing_else() -> None:
+    """Releasing a handle frees its addresses in all blocks and families, and forgets it; the block stays claimed."""
+
+    async def body() -> None:
+        store = await world(SMALL, pool("v6", "fd65::/48"))
+        client = Client(store, "a")
+        mine = await client.auto_assign(5, 1, "mine", {})
+        others = await client.auto_assign(2, 1, "others", {})
+
+        assert sorted(await client.release_by_handle("mine")) == sorted(mine)
+
+        now = await picture(store)
+        assert sorted(now.assigned()) == sorted(others)
+        assert now.handles == now.counts()
+        assert set(now.handles) == {"others"}
+        assert set(now.affinities.values()) == {"confirmed"}
+        assert await client.release_by_handle("mine") == []
+
+    run(body())
+
+
+def test_empty_block_without_owner_goes_with_its_last_address() -> None:
+    """A block whose affinity was taken away is deleted when its last address is released."""
+
+    async def body() -> None:
+        store = await world(SMALL)
+        client = Client(store, "a")
+        [address] = await client.auto_assign(1, 0, "h", {})
+        [block] = (await picture(store)).blocks.values()
+        path = Key("IPAMBlock", block.cidr).path
+        await store.put(
+            path, msgspec.json.encode(msgspec.structs.replace(block, affinity=None)), revision=None
+        )
+
+        assert await client.release_by_handle("h") == [address]
+        assert await store.get(path) is None
+
+    run(body())
+
+
+def test_old_affinity_without_a_value_counts_as_confirmed() -> None:
+    """Old Calico wrote affinities as empty values."""
+
+    async def body() -> None:
+        store = await world(*POOLS)
+        block = blocks.create(parse_cidr("10.65.7.0/26"), "host:a", sequence_number=1)
+        await store.create(Key("IPAMBlock", block.cidr).path, msgspec.json.encode(block))
+        await store.create(Key("BlockAffinity", block.cidr, "host:a").path, b"")
+
+        assert await Client(store, "a").auto_assign(1, 0, "h", {}) == [parse_cidr("10.65.7.0/32")]
+
+    run(body())
+
+
+def test_claim_that_was_lost_is_taken_back() -> None:
+    """A pending affinity to a block that another host owns is removed, and another block is claimed."""
+
+    async def body() -> None:
+        store = await world(SMALL)
+        [theirs] = await Client(store, "b").auto_assign(1, 0, "h", {})
+        [cidr] = (await picture(store)).blocks
+        await store.create(
+            Key("BlockAffinity", str(cidr), "host:a").path,
+            msgspec.json.encode(BlockAffinity(state="pending")),
+        )
+
+        [ours] = await Client(store, "a").auto_assign(1, 0, "i", {})
+
+        now = await picture(store)
+        assert not cidr.contains(ours)
+        assert cidr.contains(theirs)
+        assert (cidr, "host:a") not in now.affinities
+
+    run(body())
+
+
+def test_record_that_makes_no_sense_is_named() -> None:
+    """A broken record stops the request with its path, rather than being overwritten."""
+
+    async def body() -> None:
+        store = await world(*POOLS)
+        await store.create(Key("BlockAffinity", "10.65.0.0/26", "host:a").path, b"{")
+        with pytest.raises(BadRecord, match=r"/calico/ipam/v2/host/a/ipv4/block/10\.65\.0\.0-26"):
+            await Client(store, "a").auto_assign(1, 0, "h", {})
+
+    run(body())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(min_value=0))
+def test_hosts_that_assign_at_once_never_share_an_address(seed: int) -> None:
+    """However the calls of several hosts, and of several clients of one host, interleave, all records agree."""
+    random = Random(seed)
+
+    async def body() -> None:
+        memory = await world(pool("p", "10.65.0.0/26", block_size=30))
+        store: Store = Jostled(memory, random)  # type: ignore[assignment]
+        taken: list[Cidr] = []
+
+        async def worker(name: str, number: int) -> None:
+            client = Client(store, name)
+            kept = await client.auto_assign(random.randrange(1, 4), 0, f"{name}-{number}", {})
+            gone = await client.auto_assign(random.randrange(3), 0, f"{name}-{number}-gone", {})
+            assert sorted(await client.release_by_handle(f"{name}-{number}-gone")) == sorted(gone)
+            taken.extend(kept)
+
+        await asyncio.gather(*(worker(name, number) for name in "abc" for number in range(3)))
+
+        now = await picture(memory)
+        assert max(Counter(taken).values()) == 1
+        assert sorted(now.assigned()) == sorted(taken)
+        assert now.handles == now.counts()
+        assert set(now.affinities.values()) == {"confirmed"}
+        assert {(cidr, block.affinity) for cidr, block in now.blocks.items()} == set(now.affinities)
+
+    run(body())
+
+
+@pytest.mark.parametrize("happened", [False, True], ids=["before", "after"])
+def test_request_that_breaks_anywhere_can_be_cleared_and_repeated(happened: bool) -> None:
+    """Wherever the store is lost, releasing the handle frees everything, and the claim is gone on with."""
+
+    async def body(calls: int) -> bool:
+        memory = await world(SMALL)
+        broken = False
+        try:
+            addresses = await Client(Breaking(memory, calls, happened=happened), "a").auto_assign(
+                6, 0, "h", {}
+            )
+            assert len(addresses) == 6  # the loss was survived, or came too late to matter
+            assert sorted((await picture(memory)).assigned()) == sorted(addresses)
+        except Unavailable:
+            broken = True
+        now = await picture(memory)
+        counted = now.counts().get("h", {})
+        assert all(number <= now.handles.get("h", {}).get(cidr, 0) for cidr, number in counted.items())
+
+        await Client(memory, "a").release_by_handle("h")
+        assert (await picture(memory)).assigned() == []
+        assert (await picture(memory)).handles == {}
+
+        again = await Client(memory, "a").auto_assign(16, 0, "i", {})
+        now = await picture(memory)
+        assert len(set(again)) == 16
+        assert now.handles == now.counts()
+        assert {(cidr, block.affinity) for cidr, block in now.blocks.items()} == set(now.affinities)
+        assert set(now.affinities.values()) == {"confirmed"}
+        return broken
+
+    outcomes = [run(body(calls)) for calls in range(40)]
+    assert any(outcomes)
+    assert not all(outcomes)
+
+
+@pytest.mark.parametrize("happened", [False, True], ids=["before", "after"])
+def test_release_that_breaks_anywhere_can_be_repeated(happened: bool) -> None:
+    """Wherever the store is lost, releasing again finishes it, and frees nothing of others."""
+
+    async def body(calls: int) -> None:
+        memory = await world(SMALL)
+        await Client(memory, "a").auto_assign(6, 0, "h", {})
+        others = await Client(memory, "a").auto_assign(2, 0, "others", {})
+        try:
+            await Client(Breaking(memory, calls, happened=happened), "a").release_by_handle("h")
+        except Unavailable:
+            await Client(memory, "a").release_by_handle("h")
+
+        now = await picture(memory)
+        assert sorted(now.assigned()) == sorted(others)
+        assert set(now.handles) == {"others"}
+        assert now.handles == now.counts()
+
+    for calls in range(16):
+        run(body(calls))

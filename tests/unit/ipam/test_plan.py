@@ -1,0 +1,114 @@
+"""Which pools and which blocks a host may use."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calico.ipam.plan import Pool, fnv32, new_blocks, own_blocks, usable_pools
+from calico.model.address import parse_cidr
+from support.speakers import pool
+
+
+def usable(*pools, family=4, labels=None, **options) -> list[str]:
+    found = usable_pools({one.metadata.name: one for one in pools}, family, labels or {}, **options)
+    return [one.name for one in found]
+
+
+def test_pools_come_in_order_of_name_with_default_block_sizes() -> None:
+    """Pools are used alphabetically; blocks are /26 and /122 unless the pool says otherwise."""
+    pools = {
+        "b": pool("b", "10.1.0.0/16"),
+        "a": pool("a", "10.2.0.0/16", block_size=28),
+        "c": pool("c", "fd00::/48"),
+    }
+
+    assert usable_pools(pools, 4, {}) == (
+        Pool("a", parse_cidr("10.2.0.0/16"), 28),
+        Pool("b", parse_cidr("10.1.0.0/16"), 26),
+    )
+    assert usable_pools(pools, 6, {}) == (Pool("c", parse_cidr("fd00::/48"), 122),)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"disabled": True},
+        {"assignment_mode": "Manual"},
+        {"allowed_uses": ["Tunnel"]},
+        {"allowed_uses": ["LoadBalancer"]},
+        {"node_selector": "rack == '2'"},
+        {"namespace_selector": "team == 'red'"},
+        {"node_selector": "rack =="},
+        {"block_size": 8},
+        {"block_size": 33},
+    ],
+)
+def test_pool_that_may_not_be_used(spec: dict[str, object]) -> None:
+    """Disabled, manual, for other uses, for other nodes or namespaces, or senseless: not used."""
+    assert usable(pool("p", "10.0.0.0/16", **spec), labels={"rack": "1"}) == []
+
+
+def test_pool_with_a_senseless_prefix_is_left_out() -> None:
+    """A pool whose CIDR cannot be read costs nobody else anything."""
+    assert usable(pool("bad", "10.0.0.0/99"), pool("good", "10.0.0.0/16")) == ["good"]
+
+
+def test_selectors_and_uses_that_match() -> None:
+    """Pools that select the node, the namespace or the use are used."""
+    assert usable(pool("p", "10.0.0.0/16", node_selector="rack == '1'"), labels={"rack": "1"}) == ["p"]
+    red = pool("p", "10.0.0.0/16", namespace_selector="team == 'red'")
+    assert usable(red, namespace_labels={"team": "red"}) == ["p"]
+    assert usable(pool("p", "10.0.0.0/16"), use="Tunnel") == ["p"]
+    assert usable(pool("p", "10.0.0.0/16", allowed_uses=["LoadBalancer"]), use="LoadBalancer") == ["p"]
+
+
+def test_fnv_is_the_published_one() -> None:
+    """The hash is 32-bit FNV-1: its published value for the empty text, and one step worked out by hand."""
+    assert fnv32("") == 2166136261
+    assert fnv32("a") == (2166136261 * 16777619) % 2**32 ^ ord("a")
+
+
+@given(st.text(max_size=20), st.integers(min_value=0, max_value=6))
+def test_search_visits_every_block_once(node: str, bits: int) -> None:
+    """Wherever a host begins, it comes to every block of the pool exactly once, going round at the end."""
+    pool_ = Pool("p", parse_cidr("10.65.0.0/20"), 20 + bits)
+    found = list(new_blocks([pool_], node, ()))
+
+    assert len(set(found)) == len(found) == 2**bits
+    assert all(pool_.cidr.contains(block) and block.length == 20 + bits for block in found)
+    ordered = sorted(found)
+    start = ordered.index(found[0])
+    assert found == ordered[start:] + ordered[:start]
+
+
+def test_hosts_begin_at_different_places() -> None:
+    """Hosts with different names seldom want the same block first."""
+    pool_ = Pool("p", parse_cidr("10.65.0.0/16"), 26)
+    first = {next(new_blocks([pool_], f"host-{index}", ())) for index in range(20)}
+
+    assert len(first) > 15
+
+
+def test_existing_blocks_are_no_candidates() -> None:
+    """Blocks that exist are passed over; when one pool has no more, the next one follows."""
+    pools = [Pool("p", parse_cidr("10.0.0.0/31"), 32), Pool("q", parse_cidr("10.1.0.0/31"), 32)]
+    existing = {parse_cidr("10.0.0.0/32"), parse_cidr("10.0.0.1/32"), parse_cidr("10.1.0.1/32")}
+
+    assert list(new_blocks(pools, "n", existing)) == [parse_cidr("10.1.0.0/32")]
+
+
+def test_huge_pools_are_searched_lazily() -> None:
+    """An IPv6 pool with 2^74 blocks gives its first candidates at once."""
+    assert len(list(islice(new_blocks([Pool("p", parse_cidr("fd00::/48"), 122)], "n", ()), 3))) == 3
+
+
+def test_own_blocks_follow_the_order_of_pools() -> None:
+    """A host's own blocks are tried by pool, then by address; those outside usable pools are not."""
+    pools = [Pool("a", parse_cidr("10.2.0.0/16"), 26), Pool("b", parse_cidr("10.1.0.0/16"), 26)]
+    held = [parse_cidr(text) for text in ("10.1.0.64/26", "10.2.0.0/26", "10.1.0.0/26", "10.3.0.0/26")]
+
+    assert [str(block) for block in own_blocks(pools, held)] == ["10.2.0.0/26", "10.1.0.0/26", "10.1.0.64/26"]
