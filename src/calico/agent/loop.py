@@ -18,16 +18,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from calico.agent.pacing import Backoff, Pace
 from calico.agent.routing import Routing
+from calico.bgp.control import BirdError
+from calico.bgp.daemon import Bird
 from calico.calculation.network import Network
 from calico.desired import Delta, RouteRow
 from calico.model.address import Cidr
 from calico.model.fact import InSync, Update
 from calico.model.keys import Key
-from calico.programming.backend import Backend, ProgrammingError
+from calico.model.settings import Settings
+from calico.programming.backend import Backend, Drift, ProgrammingError
+from calico.programming.links import Links
+from calico.programming.monitor import Changes
+from calico.programming.routes import Routes
+from calico.programming.sysctl import Sysctls
 from calico.rendering.renderer import Renderer
 from calico.ruleset.ast import Change
 
@@ -41,43 +48,6 @@ SETTLE_FOREIGN = 0.05
 KEPT_REPAIRS = 50
 
 
-class RouteTable(Protocol):
-    """What the loop needs of ``programming.routes``."""
-
-    def apply(self, changes: Mapping[Cidr, RouteRow | None]) -> None:
-        """Bring changed routes into the kernel."""
-        ...
-
-    def sync(self, desired: Mapping[Cidr, RouteRow]) -> Sequence[object]:
-        """Read back and repair; what was different."""
-        ...
-
-    @property
-    def pending(self) -> Mapping[Cidr, str]:
-        """Routes that wait, and for what."""
-        ...
-
-
-class Speaker(Protocol):
-    """What the loop needs of ``bgp.daemon``."""
-
-    async def ensure(self, text: str) -> None:
-        """Load a configuration, starting BIRD if it does not run."""
-        ...
-
-
-class Interfaces(Protocol):
-    """What the loop needs of ``programming.links`` and ``sysctl``."""
-
-    def host(self) -> Mapping[str, frozenset[Cidr]]:
-        """The host's own interfaces and their addresses."""
-        ...
-
-    def prepare(self, names: Iterable[str]) -> Sequence[str]:
-        """Set the sysctls of these workload interfaces; warnings."""
-        ...
-
-
 class Loop:
     """One agent's work. ``run`` never returns by itself; cancel it to stop: the data path stays as it is."""
 
@@ -88,20 +58,23 @@ class Loop:
         network: Network,
         renderer: Renderer,
         backend: Backend,
-        routes: RouteTable,
-        interfaces: Interfaces,
-        speaker: Speaker | None,
-        refresh_interval: float,
+        routes: Routes,
+        links: Links,
+        sysctls: Sysctls,
+        bird: Bird | None,
+        settings: Settings,
     ) -> None:
         self.node = node
         self._network = network
         self._renderer = renderer
         self._backend = backend
         self._routes = routes
-        self._interfaces = interfaces
-        self._speaker = speaker
+        self._links = links
+        self._sysctls = sysctls
+        self._bird = bird
         self._routing = Routing(node)
-        self._refresh = refresh_interval
+        self._refresh = settings.refresh_interval
+        self._ipv6 = settings.ipv6_support
 
         self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._wake = asyncio.Event()
@@ -113,11 +86,13 @@ class Loop:
         self._desired_routes: dict[Cidr, RouteRow] = {}
         self._read_back = True
         self._routes_read_back = True
-        self._links_changed = True
+        self._touched_links: set[int] | None = None
+        self._links_known = False
         self._bgp_changed = True
         self._paused_until = 0.0
         self._next_refresh = float("inf")
         self._pace = Pace(ROUND_GAP)
+        self._links_backoff = Backoff(0.1, 10.0)
         self._tables_backoff = Backoff(0.1, 10.0)
         self._routes_backoff = Backoff(0.1, 10.0)
         self._bgp_backoff = Backoff(0.5, 30.0)
@@ -143,19 +118,17 @@ class Loop:
             self._received = asyncio.get_running_loop().time()
         self._wake.set()
 
-    def links_changed(self) -> None:
-        """Interfaces or addresses changed."""
-        self._links_changed = True
-        self._wake.set()
-
-    def routes_changed(self) -> None:
-        """Someone else changed routes, or we may have missed that."""
-        self._routes_read_back = True
-        self._wake.set()
-
-    def ruleset_changed(self) -> None:
-        """Someone else changed the packet filter, or we may have missed that."""
-        self._read_back = True
+    def kernel_changed(self, changes: Changes) -> None:
+        """Others changed something, or we may have missed that they did."""
+        if changes.lost:
+            self._links_known = False
+            self._read_back = self._routes_read_back = True
+        if changes.links:
+            self._touched_links = (self._touched_links or set()) | changes.links
+        if changes.writers:
+            self._read_back = True
+        if self._routes.concerns(changes.routes | changes.neighbours):
+            self._routes_read_back = True
         self._wake.set()
 
     def pause_repair(self, seconds: float) -> None:
@@ -194,9 +167,12 @@ class Loop:
     def _deadline(self, now: float) -> float:
         """When the loop must act even if nobody tells it anything."""
         deadline = self._next_refresh
-        for backoff in (self._tables_backoff, self._routes_backoff, self._bgp_backoff):
+        for backoff in (self._links_backoff, self._tables_backoff, self._routes_backoff, self._bgp_backoff):
             if backoff.failing:
                 deadline = min(deadline, now + backoff.wait(now))
+        due = self._routes.next_due()
+        if due is not None:
+            deadline = min(deadline, max(due, self._paused_until))
         if self._paused_until > now and (self._read_back or self._routes_read_back):
             deadline = min(deadline, self._paused_until)
         return deadline
@@ -211,19 +187,19 @@ class Loop:
             return
         delta = self._network.settle()
         self._route_changes.update(delta.routes)
-        interfaces = await self._look_at_links()
+        interfaces = await self._look_at_links(now)
         self._changes += self._renderer.update(delta, interfaces)
         if now >= self._next_refresh:
+            self._next_refresh = now + self._refresh
             self._read_back = self._routes_read_back = self._bgp_changed = True
-        first = not self._programmed
-        done = await self._program_tables(now)
+        due = self._routes.next_due()
+        if due is not None and now >= due:
+            self._routes_read_back = True
         # Rules first: an endpoint whose policy is not in the kernel gets no route.
-        done = done and await self._program_routes(now)
+        done = await self._program_tables(now) and await self._program_routes(now)
         await self._program_bgp(now)
-        if first or now >= self._next_refresh:
-            self._next_refresh = now + self._refresh if self._refresh > 0 else float("inf")
         if done:
-            self._finished(delta, received)
+            self._finished(now, delta, received)
 
     def _take_facts(self) -> None:
         inbox, self._inbox = self._inbox, {}
@@ -235,19 +211,20 @@ class Loop:
             self._synced = False
             self._network.update((InSync(),))
 
-    async def _look_at_links(self) -> Mapping[str, frozenset[Cidr]] | None:
-        if not self._links_changed:
+    async def _look_at_links(self, now: float) -> Mapping[str, frozenset[Cidr]] | None:
+        """The host's interfaces if they may differ from the last look, which also made new ones ready."""
+        if (self._links_known and self._touched_links is None) or self._links_backoff.wait(now) > 0:
             return None
-        self._links_changed = False
         try:
-            interfaces = await self._in_kernel(self._interfaces.host)
+            await self._in_kernel(self._links.changed)
         except (ProgrammingError, OSError) as error:
+            self._links_backoff.failed(now)
             self._fail("interfaces", error)
-            self._links_changed = True
             return None
+        self._links_backoff.succeeded()
+        self._links_known = True
         self._errors.pop("interfaces", None)
-        self._routes_read_back = True
-        return interfaces
+        return self._links.host_interfaces
 
     async def _program_tables(self, now: float) -> bool:
         """Whether the packet filter is as desired."""
@@ -274,43 +251,54 @@ class Loop:
 
     async def _program_routes(self, now: float) -> bool:
         """Whether all routes that can be in the kernel are."""
-        if self._routes_backoff.wait(now) > 0:
-            return False
         changes, self._route_changes = self._route_changes, {}
         for cidr, row in changes.items():
             if row is None:
                 self._desired_routes.pop(cidr, None)
             else:
                 self._desired_routes[cidr] = row
+        if self._routes_backoff.wait(now) > 0:
+            return False
+        read_back = self._routes_read_back and (not self._paused(now) or self._routes_backoff.failing)
+        touched, self._touched_links = self._touched_links, None
+        if read_back:
+            self._routes_read_back = False
         try:
-            names = {
-                row.interface
-                for row in (changes if not self._routes_read_back else self._desired_routes).values()
-                if row
-            }
-            self._warnings = tuple(await self._in_kernel(lambda: self._interfaces.prepare(sorted(names))))
-            if self._routes_read_back and not self._paused(now):
-                self._routes_read_back = False
-                found = await self._in_kernel(lambda: self._routes.sync(self._desired_routes))
-                if self._programmed:
-                    self._repaired(str(item) for item in found)
-            elif changes:
-                await self._in_kernel(lambda: self._routes.apply(changes))
+            found = await self._in_kernel(lambda: self._route(changes, touched, read_back=read_back))
         except (ProgrammingError, OSError) as error:
             self._routes_read_back = True
             self._routes_backoff.failed(now)
             self._fail("routes", error)
             return False
+        if self._programmed:
+            self._repaired(f"IPv{drift.family} {drift.what}: {drift.found}" for drift in found)
         self._routes_backoff.succeeded()
         self._errors.pop("routes", None)
         return True
 
+    def _route(
+        self, changes: Mapping[Cidr, RouteRow | None], touched: set[int] | None, *, read_back: bool
+    ) -> Sequence[Drift]:
+        """The kernel's part of ``_program_routes``; what was repaired."""
+        if read_back:
+            # Forwarding is switched on only here, behind the first complete packet filter.
+            self._sysctls.prepare_host(ipv6=self._ipv6)
+            self._warnings = tuple(
+                warned.sentence for warned in self._sysctls.warnings(self._links.host_interfaces)
+            )
+            return [*self._links.sync(), *self._routes.sync(self._desired_routes)]
+        if changes:
+            self._routes.apply(changes)
+        if touched:
+            self._routes.links_changed(touched)
+        return ()
+
     async def _program_bgp(self, now: float) -> None:
-        if self._speaker is None or not self._bgp_changed or self._bgp_backoff.wait(now) > 0:
+        if self._bird is None or not self._bgp_changed or self._bgp_backoff.wait(now) > 0:
             return
         try:
-            await self._speaker.ensure(self._routing.configuration())
-        except (ProgrammingError, OSError, TimeoutError, ValueError) as error:
+            await self._bird.ensure(self._routing.configuration())
+        except (BirdError, OSError) as error:
             self._bgp_backoff.failed(now)
             self._fail("BGP", error)
             return
@@ -321,10 +309,12 @@ class Loop:
     def _paused(self, now: float) -> bool:
         return self._programmed and now < self._paused_until
 
-    def _finished(self, delta: Delta, received: float | None) -> None:
+    def _finished(self, now: float, delta: Delta, received: float | None) -> None:
         self._rounds += 1
         if not self._programmed:
             self._programmed = True
+            if self._refresh > 0:
+                self._next_refresh = now + self._refresh
             log.info("%s is programmed: %d endpoints", self.node, len(self._network.state().endpoints))
         if not self._frozen:
             # What the first picture made lives as long as the agent: keep the collector from walking it again and again.
@@ -381,8 +371,9 @@ class Loop:
             "errors": dict(self._errors),
             "warnings": list(self._warnings),
             "problems": [f"{key}: {text}" for key, text in self._network.problems.items()]
-            + list(self._routing.problems),
-            "pendingRoutes": {str(cidr): why for cidr, why in self._routes.pending.items()},
+            + list(self._routing.problems)
+            + [f"interface {name}: {text}" for name, text in self._links.problems.items()],
+            "pendingRoutes": {str(cidr): waits.reason for cidr, waits in self._routes.pending.items()},
             "repairs": {"count": self._repair_count, "latest": list(self._repairs)},
             "repairPaused": asyncio.get_running_loop().time() < self._paused_until,
         }

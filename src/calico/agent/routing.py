@@ -7,6 +7,8 @@ Next: ``bgp.daemon`` checks and loads it.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from calico.bgp import bird, sessions
 from calico.model.address import AddressError, Cidr, parse_cidr
 from calico.model.bgp import BGPConfiguration, BGPPeer
@@ -14,6 +16,8 @@ from calico.model.fact import Update
 from calico.model.ipam import BlockAffinity
 from calico.model.node import Node
 from calico.model.pool import IPPool
+
+T = TypeVar("T")
 
 
 class Routing:
@@ -33,23 +37,22 @@ class Routing:
     def update(self, update: Update) -> bool:
         """Take a fact in; whether the configuration may differ now."""
         key, value = update
-        if key.kind == "BlockAffinity":
-            return self._affinity(
-                key.name, key.namespace, value if isinstance(value, BlockAffinity) else None
-            )
-        for kind, table in (
-            (Node, self._nodes),
-            (BGPConfiguration, self._configurations),
-            (BGPPeer, self._peers),
-            (IPPool, self._pools),
-        ):
-            if key.kind == kind.__name__:
-                if isinstance(value, kind):
-                    table[key.name] = value  # type: ignore[index]  # the table is the kind's own
-                else:
-                    table.pop(key.name, None)  # type: ignore[attr-defined]
-                return True
-        return False
+        match key.kind:
+            case "BlockAffinity":
+                return self._affinity(
+                    key.name, key.namespace, value if isinstance(value, BlockAffinity) else None
+                )
+            case "Node":
+                _put(self._nodes, key.name, value if isinstance(value, Node) else None)
+            case "BGPConfiguration":
+                _put(self._configurations, key.name, value if isinstance(value, BGPConfiguration) else None)
+            case "BGPPeer":
+                _put(self._peers, key.name, value if isinstance(value, BGPPeer) else None)
+            case "IPPool":
+                _put(self._pools, key.name, value if isinstance(value, IPPool) else None)
+            case _:
+                return False
+        return True
 
     def configuration(self) -> str:
         """The text of ``bird.conf``."""
@@ -71,3 +74,10 @@ class Routing:
             return False
         (self._blocks.add if held else self._blocks.discard)(block)
         return True
+
+
+def _put(table: dict[str, T], name: str, value: T | None) -> None:
+    if value is None:
+        table.pop(name, None)
+    else:
+        table[name] = value
