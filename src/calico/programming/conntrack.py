@@ -32,7 +32,7 @@ _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _SOURCE: Final[dict[Family, int]] = {4: 1, 6: 3}
 _DESTINATION: Final[dict[Family, int]] = {4: 2, 6: 4}
 _FEW: Final = 4
-"""Up to so many addresses the kernel is asked for the entries of each; above, for all entries."""
+"""Up to so many IPv4 addresses the kernel is asked for the entries of each; above, for all entries."""
 _NETFILTER_FAMILY: Final[dict[Family, int]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -65,7 +65,8 @@ def forget(addresses: Collection[Cidr]) -> Deleted:
     """Delete every connection that one of ``addresses`` opened, or answers (also under a translated address).
 
     Listed and deleted in batches, whatever the number of addresses. An entry that ended by itself meanwhile
-    counts as neither deleted nor refused. Prefixes are refused with ValueError. Raises Missing where the kernel tracks no connections, Busy if it does not answer.
+    counts as neither deleted nor refused. Prefixes are refused with ValueError. Raises Missing where the kernel
+    tracks no connections, Busy if it does not answer.
     """
     for address in addresses:
         if not address.is_address:
@@ -77,7 +78,9 @@ def forget(addresses: Collection[Cidr]) -> Deleted:
         if not packed:
             continue
         with Channel(NETFILTER) as channel:
-            listed = _dump(channel, family) if len(packed) > _FEW else _dump_filtered(channel, family, packed)
+            # For IPv6 the kernel's filter is inverted (seen in 6.18): it lists all entries but the wanted ones.
+            filtered = family == 4 and len(packed) <= _FEW
+            listed = _dump_filtered(channel, packed) if filtered else _dump(channel, family)
             doomed = [_deletion(family, body) for body in listed if _belongs(family, body, packed)]
             for answer in channel.transact(doomed):
                 if answer.refused is None:
@@ -93,8 +96,8 @@ def entries(family: Family) -> list[Entry]:
         return [_parse(family, body) for body in _dump(channel, family)]
 
 
-def _dump_filtered(channel: Channel, family: Family, packed: Iterable[bytes]) -> list[bytes]:
-    """The entries that one of the addresses opened or answers, each entry once.
+def _dump_filtered(channel: Channel, packed: Iterable[bytes]) -> list[bytes]:
+    """The IPv4 entries that one of the addresses opened or answers, each entry once.
 
     The kernel compares (since 5.8), so that a large table is not copied for a single address. Older kernels
     ignore the filter and list everything.
@@ -102,10 +105,10 @@ def _dump_filtered(channel: Channel, family: Family, packed: Iterable[bytes]) ->
     found: dict[bytes, None] = {}
     wanted = struct.pack("=I", _MATCH_SOURCE)
     for address in packed:
-        source = nested(_TUPLE_IP, pack_attribute(_SOURCE[family], address))
+        source = nested(_TUPLE_IP, pack_attribute(_SOURCE[4], address))
         for direction in (_ORIGINAL, _REPLY):
             query = nested(direction, source) + nested(_FILTER, pack_attribute(direction, wanted))
-            found.update(dict.fromkeys(_dump(channel, family, query)))
+            found.update(dict.fromkeys(_dump(channel, 4, query)))
     return list(found)
 
 

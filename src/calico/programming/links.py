@@ -21,7 +21,7 @@ from calico.model.settings import Settings
 from calico.programming.backend import Drift, ProgrammingError
 from calico.programming.netlink import ROUTE, Channel
 from calico.programming.reconciler import plan
-from calico.programming.rtnetlink import Link, list_addresses, list_links, put_address
+from calico.programming.rtnetlink import Link, drop_link_local, list_addresses, list_links, put_link_local
 from calico.programming.sysctl import Sysctls
 
 WORKLOAD_MAC: Final = "ee:ee:ee:ee:ee:ee"
@@ -37,6 +37,8 @@ class Inventory:
 
     links: Mapping[str, Link] = field(default_factory=dict)
     addresses: Mapping[str, frozenset[Cidr]] = field(default_factory=dict)
+    tentative: frozenset[str] = frozenset()
+    """The interfaces whose IPv6 gateway address is there, but not usable yet."""
 
     def is_up(self, name: str) -> bool:
         """Whether an interface exists, is administratively up, and can carry packets."""
@@ -73,6 +75,11 @@ def take_inventory() -> Inventory:
     return Inventory(
         {link.name: link for link in links},
         {name: frozenset(found) for name, found in by_name.items()},
+        frozenset(
+            names[found.interface]
+            for found in addresses
+            if found.interface in names and found.tentative and found.address == IPV6_GATEWAY
+        ),
     )
 
 
@@ -165,21 +172,33 @@ class Links:
         return drift + self._give_gateway(names)
 
     def _give_gateway(self, names: Collection[str]) -> list[Drift]:
-        """Make sure that interfaces have the IPv6 gateway's address."""
+        """Make sure that interfaces have the IPv6 gateway's address, usable at once.
+
+        The kernel's own would first look for duplicates, and not answer for a second or two.
+        """
+        inventory = self.inventory
         lacking = [
             name
             for name in names
             if self._ipv6
-            and (self.inventory.links[name].number, name) in self._prepared
-            and IPV6_GATEWAY not in self.inventory.addresses.get(name, frozenset())
+            and (inventory.links[name].number, name) in self._prepared
+            and (
+                name in inventory.tentative or IPV6_GATEWAY not in inventory.addresses.get(name, frozenset())
+            )
             and self._sysctls.read(f"ipv6/conf/{name}/disable_ipv6") == "0"
         ]
         if not lacking:
             return []
+        numbers = [inventory.links[name].number for name in lacking]
         with Channel(ROUTE) as channel:
-            answers = channel.transact(
-                [put_address(self.inventory.links[name].number, IPV6_GATEWAY, 64) for name in lacking]
+            channel.transact(
+                [
+                    drop_link_local(number, IPV6_GATEWAY)
+                    for name, number in zip(lacking, numbers, strict=True)
+                    if name in inventory.tentative
+                ]
             )
+            answers = channel.transact([put_link_local(number, IPV6_GATEWAY) for number in numbers])
         drift: list[Drift] = []
         for name, answer in zip(lacking, answers, strict=True):
             if answer.refused is None:

@@ -38,6 +38,7 @@ _U32 = struct.Struct("=I")
 
 _SKIP_STATISTICS = attribute(29, _U32.pack(8))
 _NO_DAD = 0x02
+_TENTATIVE = 0x40
 _CLONED = 0x200
 
 _FAMILY: Final[dict[int, int]] = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -59,10 +60,14 @@ class Link(NamedTuple):
 
 
 class Address(NamedTuple):
-    """An address of this host (full length, without its prefix) and the interface that has it."""
+    """An address of this host (full length, without its prefix) and the interface that has it.
+
+    ``tentative``: not usable yet, the kernel is still looking for duplicates.
+    """
 
     interface: int
     address: Cidr
+    tentative: bool = False
 
 
 class Route(NamedTuple):
@@ -202,17 +207,23 @@ def drop_neighbour(interface: int, address: Cidr) -> Request:
     )
 
 
-def put_address(interface: int, address: Cidr, length: int) -> Request:
-    """Give an interface an address that is usable at once, without duplicate detection."""
-    packed = pack_address(address)
-    scope = SCOPE_LINK if address.family == 6 else 0
-    body = _IFADDR.pack(_FAMILY[address.family], length, _NO_DAD, scope, interface)
-    body += attribute(2, packed) + attribute(1, packed)
+def put_link_local(interface: int, address: Cidr) -> Request:
+    """Give an interface a link-local IPv6 address that is usable at once, without looking for duplicates."""
     return Request(
         NEWADDR,
-        body,
+        _link_local_body(interface, address),
         CREATE | REPLACE,
         f"to add the address {address.address} to interface number {interface}",
+    )
+
+
+def drop_link_local(interface: int, address: Cidr) -> Request:
+    """Take a link-local IPv6 address from an interface."""
+    return Request(
+        DELADDR,
+        _link_local_body(interface, address),
+        0,
+        f"to delete the address {address.address} from interface number {interface}",
     )
 
 
@@ -250,13 +261,13 @@ def parse_link(body: bytes) -> Link:
 
 def parse_address(body: bytes) -> Address | None:
     """An address out of the body of an address message; None for families other than IP."""
-    family, _, _, _, index = _IFADDR.unpack_from(body)
+    family, _, flags, _, interface = _IFADDR.unpack_from(body)
     version = _VERSION.get(family)
     found = attributes(body, _IFADDR.size)
     packed = found.get(2) or found.get(1)  # the local end, where a link has two
     if version is None or packed is None:
         return None
-    return Address(index, unpack_address(version, packed))
+    return Address(interface, unpack_address(version, packed), bool(flags & _TENTATIVE))
 
 
 def parse_route(body: bytes) -> Route | None:
@@ -317,6 +328,12 @@ def _route_body(route: Route, *, any_metric: bool = False) -> bytes:
 
 def _route_name(route: Route) -> str:
     return f"route {route.destination} on interface number {route.interface}"
+
+
+def _link_local_body(interface: int, address: Cidr) -> bytes:
+    packed = pack_address(address)
+    body = _IFADDR.pack(socket.AF_INET6, 64, _NO_DAD, SCOPE_LINK, interface)
+    return body + attribute(2, packed) + attribute(1, packed)
 
 
 def _neighbour_body(interface: int, address: Cidr, state: Literal[0, 128]) -> bytes:
