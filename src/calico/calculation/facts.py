@@ -23,7 +23,7 @@ from calico.calculation.labels import Port, cluster_wide, namespaced
 from calico.calculation.rules import Compiled, Unusable, compile_rules, protocol_number
 from calico.calculation.scope import Scope
 from calico.desired import EndpointId, Origin, PolicyId, PolicyRow, PoolRow, RuleRow
-from calico.model.address import Cidr, parse_address, parse_cidr
+from calico.model.address import Cidr, parse_cidr
 from calico.model.endpoint import EndpointPort, HostEndpoint, WorkloadEndpoint, WorkloadPort
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
@@ -235,11 +235,10 @@ def policy_id(key: Key) -> PolicyId:
 
 
 def _address(text: str) -> Cidr:
-    address, _, _ = text.partition("/")
-    single = parse_address(address)
-    if parse_cidr(text) != single:
+    address = parse_cidr(text)
+    if not address.is_address:
         raise Unusable(f"{text!r} is no single address; endpoints have addresses of full length only")
-    return single
+    return address
 
 
 def _port(port: WorkloadPort | EndpointPort) -> Port:

@@ -118,8 +118,10 @@ def _compile(rule: Rule, origin: Origin, scope: Scope) -> tuple[RuleRow, tuple[S
     protocol = None if rule.protocol is None else protocol_number(rule.protocol)
     not_protocol = None if rule.not_protocol is None else protocol_number(rule.not_protocol)
     icmp, not_icmp = _icmp(rule.icmp), _icmp(rule.not_icmp)
-    if (icmp or not_icmp) and protocol not in _ICMP_FAMILY and (icmp or protocol is not None):
+    if icmp is not None and protocol not in _ICMP_FAMILY:
         raise Unusable("an ICMP type needs protocol ICMP or ICMPv6")
+    if protocol is not None and protocol not in _ICMP_FAMILY:
+        not_icmp = None  # true of every packet of another protocol
     if rule.http is not None and rule.action != "Allow":
         raise Unusable("an http match is possible only where the action is Allow")
     source, source_sets = _side(rule.source, protocol, scope)
