@@ -87,6 +87,33 @@ def run_in(kind: str, directory: Path, test: Callable[[World], Awaitable[None]])
     asyncio.run(body())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that nobody announces."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.0005)
+
+
+async def caught_up(*stores: Store) -> None:
+    """Wait until the SQLite stores among ``stores`` that watch have heard all that was written."""
+    for store in stores:
+        if isinstance(store, SQLiteStore) and store._reader is not None:
+            reader = store._reader
+            now = (await store.list("/nothing")).revision
+            await until(lambda reader=reader, now=now: reader.ended or reader.feed.position >= now)
+
+
+async def watching(store: Store) -> None:
+    """Wait until the watch that was just begun on ``store`` is in place."""
+    if isinstance(store, SQLiteStore):
+        await until(lambda: store._reader is not None and not store._reader.ended)
+    for _ in range(3):
+        await store.get("/")
+        await asyncio.sleep(0)
+
+
 async def collect(
     watch: AsyncIterator[tuple[Event, ...]], until: Callable[[list[Event]], bool]
 ) -> list[Event]:
