@@ -1,0 +1,251 @@
+"""Kubernetes' NetworkPolicy as Calico's (behaviour reference 3.8).
+
+In:   an object of kind NetworkPolicy, networking.k8s.io/v1.
+Out:  a policy ``knp.default.<name>`` in the default tier, of the same meaning; and the rules that have none.
+Next: ``model.kubernetes`` offers this beside the other kinds.
+
+Missing information falls to the closed side: a rule that can not be converted is left out and the policy
+still isolates; a policy whose pods can not be told isolates its whole namespace and allows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from calico.model.address import AddressError, parse_cidr
+from calico.model.errors import ModelError
+from calico.model.kubernetes_object import (
+    Conversion,
+    Object,
+    Origin,
+    Unconvertible,
+    at,
+    items,
+    mapping,
+    part,
+    text,
+    texts,
+)
+from calico.model.numbers import PortRange, parse_port
+from calico.model.policy import EntityRule, NetworkPolicy, PolicySpec, PolicyType, Port, Rule
+from calico.model.schema import nearest, shown
+from calico.model.selector import from_tree, parse
+from calico.model.selector_tree import All, And, Equal, Has, In, Node, Not, NotIn
+
+POLICY_PREFIX: Final = "knp.default."
+POLICY_ORDER: Final = 1000.0
+ORCHESTRATOR_LABEL: Final = "projectcalico.org/orchestrator"
+ORCHESTRATOR: Final = "k8s"
+
+_PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
+_TYPES: Final[tuple[PolicyType, ...]] = ("Ingress", "Egress")
+
+
+def network_policy(document: Object) -> Conversion:
+    """A network policy becomes policy ``knp.default.<name>`` of the same namespace, at order 1000."""
+    origin = Origin.of(document)
+    selector, types, ingress, egress = _pods({}, "podSelector"), [*_TYPES], list[Rule](), list[Rule]()
+    try:
+        spec = part(origin.body, "spec")
+        with at("spec"):
+            selector = _pods(spec, "podSelector")
+    except Unconvertible as error:
+        origin.report(error, consequence="until then every pod of the namespace is isolated")
+    else:
+        types = _types(origin, spec)
+        ingress = [*_rules(origin, spec, "ingress", "from")]
+        egress = [*_rules(origin, spec, "egress", "to")]
+    return origin.became(
+        NetworkPolicy(
+            metadata=origin.metadata(POLICY_PREFIX + origin.name, origin.namespace),
+            spec=PolicySpec(
+                order=POLICY_ORDER, selector=selector, types=types, ingress=ingress, egress=egress
+            ),
+        )
+    )
+
+
+def _types(origin: Origin, spec: Object) -> list[PolicyType]:
+    """The directions that are isolated; both if that can not be told."""
+    listed = spec.get("policyTypes") or (_TYPES if spec.get("egress") else ("Ingress",))
+    unknown = (
+        [each for each in listed if each not in _TYPES] if isinstance(listed, list | tuple) else [listed]
+    )
+    if unknown:
+        wrong = Unconvertible(f"there is no policy type {shown(unknown[0])}", "write Ingress, Egress or both")
+        origin.report(wrong, "spec", "policyTypes", consequence="until then both are isolated")
+        return [*_TYPES]
+    return [each for each in _TYPES if each in listed]
+
+
+def _rules(origin: Origin, spec: Object, direction: str, side: str) -> Iterator[Rule]:
+    listed = spec.get(direction, [])
+    for index, rule in enumerate(listed if isinstance(listed, list) else [listed]):
+        try:
+            yield from [*_rule(mapping(rule), side)]  # all of it or nothing
+        except Unconvertible as error:
+            origin.report(error, "spec", direction, index, consequence="until then the rule allows nothing")
+
+
+def _rule(rule: Object, side: str) -> Iterator[Rule]:
+    """One rule for each protocol and peer; no peers: any address, no ports: any protocol."""
+    peers = []
+    for index, peer in enumerate(items(rule, side)):
+        with at(side, index):
+            peers.append(_peer(mapping(peer)))
+    for protocol, ports in _ports(rule).items():
+        for far in peers or [{}]:
+            if side == "from":
+                yield Rule(
+                    action="Allow",
+                    protocol=protocol,
+                    source=EntityRule(**far),
+                    destination=EntityRule(ports=ports),
+                )
+            else:
+                yield Rule(action="Allow", protocol=protocol, destination=EntityRule(**far, ports=ports))
+
+
+def _peer(peer: Object) -> dict[str, Any]:
+    """The fields of the entity that a peer is: a block of addresses, or pods by label, of namespaces by label."""
+    if "ipBlock" in peer:
+        if len(peer) > 1:
+            raise Unconvertible("a peer is a block of addresses or pods, not both", "write two peers")
+        with at("ipBlock"):
+            return _block(mapping(peer["ipBlock"]))
+    if not {"podSelector", "namespaceSelector"} & set(peer):
+        raise Unconvertible("the peer says nothing", "write podSelector, namespaceSelector or ipBlock")
+    entity = {"selector": _pods(peer, "podSelector")}
+    if "namespaceSelector" in peer:
+        with at("namespaceSelector"):
+            entity["namespace_selector"] = _text([*_requirements(mapping(peer["namespaceSelector"]))])
+    return entity
+
+
+def _block(block: Object) -> dict[str, Any]:
+    cidr = _cidr(block, "cidr", text(block, "cidr"))
+    excepted = [_cidr(block, "except", each) for each in items(block, "except")]
+    return {"nets": [cidr], "not_nets": excepted}
+
+
+def _cidr(block: Object, name: str, value: Any) -> str:
+    try:
+        return str(parse_cidr(str(value)))
+    except AddressError as error:
+        index = () if name == "cidr" else (items(block, name).index(value),)
+        raise Unconvertible(str(error), "write a prefix such as 10.0.0.0/16", (name, *index)) from error
+
+
+# --- selectors ---------------------------------------------------------------------------------------
+
+
+def _pods(tree: Object, name: str) -> str:
+    """The selector of pods, and of nothing else, that a label selector says; absent or empty: all pods."""
+    with at(name):
+        selector = mapping(tree.get(name, {}))
+        return _text([Equal(ORCHESTRATOR_LABEL, ORCHESTRATOR), *_requirements(selector)])
+
+
+def _requirements(selector: Object) -> Iterator[Node]:
+    for key, value in sorted(texts(selector, "matchLabels").items()):
+        yield Equal(key, value)
+    for index, each in enumerate(items(selector, "matchExpressions")):
+        with at("matchExpressions", index):
+            yield _expression(mapping(each))
+
+
+def _expression(expression: Object) -> Node:
+    key, values = text(expression, "key"), items(expression, "values")
+    if not all(isinstance(value, str) for value in values):
+        raise Unconvertible("a value is no text", "put it in quotes", ("values",))
+    operands = tuple(sorted(set(values)))
+    match expression.get("operator"):
+        case "In":
+            return In(key, operands)
+        case "NotIn":
+            return NotIn(key, operands)
+        case "Exists":
+            return Has(key)
+        case "DoesNotExist":
+            return Not(Has(key))
+        case other:
+            raise Unconvertible(
+                f"there is no operator {shown(other)}",
+                nearest(str(other), ["In", "NotIn", "Exists", "DoesNotExist"]),
+                ("operator",),
+            )
+
+
+def _text(nodes: list[Node]) -> str:
+    """All of the requirements, as text that is read as just these: names of labels may hold anything until now."""
+    node = And(tuple(nodes)) if len(nodes) > 1 else nodes[0] if nodes else All()
+    try:
+        selector = from_tree(node)
+        understood = parse(str(selector)) == selector
+    except ModelError as error:
+        raise Unconvertible(f"a label can not be selected: {error}", "choose another label") from error
+    if not understood:
+        raise Unconvertible(f"{selector} would select something else", "choose other labels")
+    return str(selector)
+
+
+# --- ports -------------------------------------------------------------------------------------------
+
+
+def _ports(rule: Object) -> dict[str | None, list[Port]]:
+    """Ports by protocol, in order of appearance; an empty list: all ports. No ports at all: any protocol."""
+    ranges: dict[str, list[PortRange]] = {}
+    names: dict[str, list[Port]] = {}
+    everything: set[str] = set()
+    for index, each in enumerate(items(rule, "ports")):
+        with at("ports", index):
+            port = mapping(each)
+            protocol = text(port, "protocol") or "TCP"
+            if protocol not in _PROTOCOLS:
+                raise Unconvertible(
+                    f"{protocol!r} has no ports", nearest(protocol, [*_PROTOCOLS]), ("protocol",)
+                )
+            ranges.setdefault(protocol, [])
+            match _port(port):
+                case None:
+                    everything.add(protocol)
+                case PortRange() as found:
+                    ranges[protocol].append(found)
+                case name:
+                    names.setdefault(protocol, []).append(name)
+    if not ranges:
+        return {None: []}
+    return {
+        protocol: []
+        if protocol in everything
+        else [*_written(found), *dict.fromkeys(names.get(protocol, ()))]
+        for protocol, found in ranges.items()
+    }
+
+
+def _port(port: Object) -> PortRange | str | None:
+    value, last = port.get("port"), port.get("endPort")
+    if value is None and last is None:
+        return None
+    if not isinstance(value, int | str) or isinstance(value, bool) or ":" in str(value):
+        raise Unconvertible(f"{shown(value)} is no port", "write a number or a name", ("port",))
+    if last is not None and not (isinstance(value, int) and isinstance(last, int)):
+        raise Unconvertible("a range does not have a number at both ends", "write numbers", ("endPort",))
+    try:
+        return parse_port(value if last is None else f"{value}:{last}")
+    except ModelError as error:
+        message, _, remedy = str(error).partition("; ")
+        raise Unconvertible(message, remedy, ("port",)) from error
+
+
+def _written(ranges: list[PortRange]) -> Iterator[Port]:
+    """The ranges in order, those that touch or overlap merged."""
+    merged: list[PortRange] = []
+    for each in sorted(ranges):
+        if merged and each.first <= merged[-1].last + 1:
+            merged[-1] = PortRange(merged[-1].first, max(merged[-1].last, each.last))
+        else:
+            merged.append(each)
+    for first, last in merged:
+        yield first if first == last else f"{first}:{last}"
