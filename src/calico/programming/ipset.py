@@ -137,12 +137,11 @@ def plan_sync(
                     what = f"{len(missing)} members missing, {len(unexpected)} unexpected"
                     plan.faults.append(Drift(family, f"set {kernel_name}", what))
     for kernel_name in sorted(found.keys() - wanted):
-        plan.destroy.add(kernel_name)
-        if kernel_name not in lingering:
-            owner = next(
-                f for f in FAMILIES if kernel_name.startswith((owned_prefix(f), temporary_prefix(f)))
-            )
-            plan.faults.append(Drift(owner, f"set {kernel_name}", "unexpected"))
+        for family in desired:
+            if kernel_name.startswith((owned_prefix(family), temporary_prefix(family))):
+                plan.destroy.add(kernel_name)
+                if kernel_name not in lingering:
+                    plan.faults.append(Drift(family, f"set {kernel_name}", "unexpected"))
     return plan
 
 

@@ -172,19 +172,12 @@ class Iptables:
         return images, plan, self._compare(images)
 
     def _compare(self, images: Mapping[Family, Images]) -> dict[tuple[Family, TableName], Edit]:
-        """How each table of the kernel differs from its image. A family without images is to hold nothing."""
+        """How each table of the kernel differs from its image. A family without images is left alone."""
         edits: dict[tuple[Family, TableName], Edit] = {}
-        for family in ipset.FAMILIES:
-            wanted = images.get(family, {})
-            try:
-                saved = self._save(family)
-            except Missing:
-                if any(image.chains for image in wanted.values()):
-                    raise
-                continue
-            for table in TABLES:
-                seen = self._seen.get((family, table), {})
-                edits[family, table] = compare(wanted.get(table, Image()), saved.get(table), seen)
+        for family, wanted in images.items():
+            saved = self._save(family)
+            for table, image in wanted.items():
+                edits[family, table] = compare(image, saved.get(table), self._seen.get((family, table), {}))
         return edits
 
     def _save(self, family: Family) -> dict[str, Saved]:
