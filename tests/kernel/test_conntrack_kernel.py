@@ -93,6 +93,22 @@ def test_zones_translation_and_ipv6(host: Namespace, others: int) -> None:
     assert destinations(host) == {"127.0.0.3"}
 
 
+@pytest.mark.parametrize("entries_are_many", [False, True])
+def test_the_kernels_filter_and_our_own_agree(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch, entries_are_many: bool
+) -> None:
+    """Whether the kernel chooses the entries or we do, the same connections go."""
+    monkeypatch.setattr("calico.programming.conntrack._MANY_ENTRIES", 1 if entries_are_many else 1_000_000)
+    send(host, "127.0.0.2", "127.7.0.1", "127.8.0.1", "::1", "127.0.0.3", "127.9.0.2")
+    send(host, "127.9.0.3", source="127.0.0.2")
+    gone = [parse_address(text) for text in ("127.0.0.2", "127.7.0.1", "127.0.8.8", "::1")]
+
+    deleted = host.call(lambda: forget(gone))
+
+    assert deleted.refused == 0
+    assert destinations(host) == {"127.0.0.3", "127.9.0.2"}
+
+
 def test_an_empty_table_and_no_addresses(host: Namespace) -> None:
     """With nothing tracked, or nothing asked, nothing is deleted and nothing fails."""
     assert host.call(lambda: forget([parse_cidr("127.0.0.2"), parse_cidr("::1")])) == Deleted(0, 0)

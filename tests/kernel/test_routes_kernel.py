@@ -431,6 +431,26 @@ def test_an_interface_made_again_gets_its_routes(host: Host) -> None:
     assert host.routes.pending == {}
 
 
+@pytest.mark.parametrize("change", ["gone", "made again", "down"])
+def test_a_change_that_apply_finds_out_first(host: Host, change: str) -> None:
+    """When a later change is what shows that an interface is not what it was, its other addresses follow too."""
+    two = parse_cidr("10.65.0.2")
+    host.workload("cali1")
+    host.apply({ONE: RouteRow("cali1")})
+    if change == "down":
+        host.ip("link", "set", "cali1", "down")
+    else:
+        host.ip("link", "del", "cali1")
+    if change == "made again":
+        host.workload("cali1")
+
+    host.apply({two: RouteRow("cali1")})
+
+    expected = {"10.65.0.1", "10.65.0.2"} if change == "made again" else set()
+    assert {line.split()[0] for line in host.shown()} == expected
+    assert set(host.routes.pending) == ({ONE, two} - {parse_cidr(text) for text in expected})
+
+
 def test_interfaces_of_others_get_no_routes(host: Host) -> None:
     """A row that names an interface without a workload prefix is never programmed, and says why."""
     host.workload("eth7")

@@ -112,8 +112,9 @@ class Routes:
         for address, row in changed.items():
             self._want(address, row)
         with Channel(ROUTE) as channel:
-            self._look(channel, {row.interface for row in changed.values() if row is not None})
-            self._settle(channel, changed)
+            names = {row.interface for row in changed.values() if row is not None}
+            others = self._look(channel, names)
+            self._settle(channel, {**changed, **others})
 
     def links_changed(self, touched: Collection[int] | None = None) -> None:
         """Look at all interfaces again: program what waited for one, withdraw what has lost its own.
@@ -124,15 +125,9 @@ class Routes:
         with Channel(ROUTE) as channel:
             before = self._links
             self._learn(list_links(channel))
-            names = {
-                name
-                for name in before.keys() | self._links.keys()
-                if before.get(name) != self._links.get(name)
-            }
+            names = _changed(before, self._links)
             again = {name for name, link in self._links.items() if touched is None or link.number in touched}
-            concerned: dict[Cidr, None] = {}
-            for name in sorted(names | again):
-                concerned.update(dict.fromkeys(sorted(self._by_interface.get(name, ()))))
+            concerned = self._addresses_of(names | again)
             self._settle(
                 channel, concerned, again={a for a in concerned if self._desired[a].interface in again}
             )
@@ -144,8 +139,9 @@ class Routes:
         if not addresses and (self._forget_due is None or self._forget_due > now):
             return
         with Channel(ROUTE) as channel:
-            self._look(channel, {self._desired[a].interface for a in addresses if a in self._desired})
-            self._settle(channel, addresses)
+            names = {self._desired[a].interface for a in addresses if a in self._desired}
+            others = self._look(channel, names)
+            self._settle(channel, {**dict.fromkeys(addresses), **others})
 
     def sync(self, desired: Mapping[Cidr, RouteRow]) -> list[Drift]:
         """Make the kernel hold exactly what is ``desired``, starting from whatever it holds; what was different.
@@ -160,7 +156,9 @@ class Routes:
         with Channel(ROUTE) as channel:
             self._learn(list_links(channel))
             wanted, waiting = self._places(self._desired)
-            found = self._survey(channel, wanted)
+            names = dict.fromkeys(self._placed, "")
+            names.update((address, row.interface) for address, row in self._desired.items())
+            found, self._grace_ends = self._compare(channel, wanted, names, self._links.values())
             try:
                 self._repair(channel, found, wanted, waiting)
             except Busy as busy:
@@ -180,7 +178,8 @@ class Routes:
                 if isinstance(target, Placement):
                     wanted[address] = target
             names = {address: row.interface for address, row in rows.items()}
-            return self._compare(channel, wanted, names, links.values()).drift
+            found, _ = self._compare(channel, wanted, names, links.values())
+            return found.drift
 
     # What is wanted, and where
 
@@ -209,16 +208,24 @@ class Routes:
             self._first_seen, ((link.number, link.name) for link in self._links.values()), self._clock()
         )
 
-    def _look(self, channel: Channel, names: set[str]) -> None:
-        """Bring what we know of some interfaces up to date."""
+    def _look(self, channel: Channel, names: set[str]) -> dict[Cidr, None]:
+        """Bring what we know of some interfaces up to date; the addresses of those that turn out to have changed."""
+        before = self._links
         names = {name for name in names if self._is_workload(name)}
         if len(names) > _FEW_LINKS:
             self._learn(list_links(channel))
-            return
-        found = find_links(channel, sorted(names))
-        self._links = {name: link for name, link in self._links.items() if name not in names} | found
-        for link in found.values():
-            self._first_seen.setdefault((link.number, link.name), self._clock())
+        else:
+            found = find_links(channel, sorted(names))
+            self._links = {name: link for name, link in before.items() if name not in names} | found
+            for link in found.values():
+                self._first_seen.setdefault((link.number, link.name), self._clock())
+        return self._addresses_of(_changed(before, self._links))
+
+    def _addresses_of(self, names: Iterable[str]) -> dict[Cidr, None]:
+        """The desired addresses on some interfaces, in a stable order."""
+        return {
+            address: None for name in sorted(names) for address in sorted(self._by_interface.get(name, ()))
+        }
 
     def _places(self, addresses: Iterable[Cidr]) -> tuple[dict[Cidr, Placement], dict[Cidr, Pending]]:
         wanted: dict[Cidr, Placement] = {}
@@ -377,18 +384,14 @@ class Routes:
 
     # Reading back
 
-    def _survey(self, channel: Channel, wanted: Mapping[Cidr, Placement]) -> Survey:
-        names = dict.fromkeys(self._placed, "")
-        names.update((address, row.interface) for address, row in self._desired.items())
-        return self._compare(channel, wanted, names, self._links.values())
-
     def _compare(
         self,
         channel: Channel,
         wanted: Mapping[Cidr, Placement],
         names: Mapping[Cidr, str],
         links: Iterable[Link],
-    ) -> Survey:
+    ) -> tuple[Survey, float | None]:
+        """What differs in the kernel, and when the first grace period ends that kept something out of it."""
         now = self._clock()
         workloads = {link.number: link.name for link in links}
         ends = {
@@ -399,8 +402,7 @@ class Routes:
         routes = [route for family in self._families for route in list_routes(channel, family)]
         neighbours = [one for family in self._families for one in list_neighbours(channel, family)]
         found = survey(wanted, names, workloads, young, routes, neighbours, self._kind)
-        self._grace_ends = min((ends[number] for number in young), default=None) if found.grace else None
-        return found
+        return found, min(ends[number] for number in young) if found.grace else None
 
     def _repair(
         self,
@@ -424,3 +426,8 @@ class Routes:
         self._put(channel, found.put)
         for address, reason in problems.items():
             self._failed([address], reason)
+
+
+def _changed(before: Mapping[str, Link], now: Mapping[str, Link]) -> set[str]:
+    """The names of interfaces that came, went, or are not what they were."""
+    return {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
