@@ -43,8 +43,12 @@ class End(NamedTuple):
     home: str
     group: str
     """Its namespace for a workload, else its own name."""
-    addresses: Mapping[int, str]
-    """By IP version."""
+    ipv4: str = ""
+    ipv6: str = ""
+
+    def address(self, version: int) -> str:
+        """Its address of an IP version, "" if it has none."""
+        return self.ipv4 if version == 4 else self.ipv6
 
 
 class Flow(NamedTuple):
@@ -97,16 +101,16 @@ def parse_services(texts: Iterable[str]) -> tuple[Service, ...]:
 def ends(topology: Topology, addresses: Mapping[str, Sequence[str]]) -> tuple[End, ...]:
     """The workloads, the bare-metal hosts and the internet host."""
     workloads = (
-        End(workload.name, workload.node, workload.namespace, _by_version(addresses[workload.name]))
+        End(workload.name, workload.node, workload.namespace, *_both(addresses[workload.name]))
         for workload in topology.workloads
         if workload.name in addresses
     )
     metal = (
-        End(host.name, host.name, host.name, _by_version(host.addresses))
+        End(host.name, host.name, host.name, *_both(host.addresses))
         for host in topology.hosts
         if host.bare_metal
     )
-    return (*workloads, *metal, End(INTERNET, INTERNET, INTERNET, _by_version(INTERNET_ADDRESSES)))
+    return (*workloads, *metal, End(INTERNET, INTERNET, INTERNET, *_both(INTERNET_ADDRESSES)))
 
 
 def pairs(everybody: Sequence[End], *, whole: bool = False) -> tuple[tuple[End, End], ...]:
@@ -130,10 +134,13 @@ def flows(chosen: Iterable[tuple[End, End]], services: Sequence[Service]) -> tup
     return tuple(
         Flow(source, destination, version, service)
         for source, destination in chosen
-        for version in sorted(source.addresses.keys() & destination.addresses.keys())
+        for version in (4, 6)
+        if source.address(version) and destination.address(version)
         for service in (*services, ICMP)
     )
 
 
-def _by_version(addresses: Iterable[str]) -> dict[int, str]:
-    return {6 if ":" in address else 4: bare(address) for address in addresses}
+def _both(addresses: Iterable[str]) -> tuple[str, str]:
+    """The IPv4 and the IPv6 address among ``addresses``, without lengths."""
+    known = {":" in address: bare(address) for address in addresses}
+    return known.get(False, ""), known.get(True, "")

@@ -123,6 +123,15 @@ class Network:
             self._known[passed, target] = verdict
         return verdict
 
+    def default_only(self, node: str, address: str) -> bool:
+        """Whether ``node`` would send packets for ``address`` along its default route."""
+        target = parse_address(address)
+        table = self._tables.get(node)
+        if table is None or table.owns(target):
+            return False
+        route = table.lookup(target)
+        return route is not None and route.prefix.length == 0
+
     def _step(self, node: str, target: Cidr, *, forwarding: bool) -> str | Broken | None:
         """The next node; None when the packet is there."""
         table = self._tables.get(node)
@@ -148,10 +157,8 @@ class Network:
             for other, device in self._segments.get((node, hop.device), ())
             if (other, device) != (node, hop.device)
         ]
-        if hop.gateway == IPV4_GATEWAY or hop.gateway.startswith("fe80:"):
-            if len(others) == 1:
-                return others[0]
-            return Broken(f"nobody is {hop.gateway} on {hop.device} of {node}")
+        if hop.gateway == IPV4_GATEWAY and len(others) == 1:
+            return others[0]  # nobody has this address: the host answers for it
         wanted = parse_address(hop.gateway) if hop.gateway else target
         for other in others:
             table = self._tables.get(other)

@@ -11,7 +11,7 @@ flow is an ``error``. Whatever differs from what policy says is tried once more 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from calico.lab import namespaces
@@ -19,7 +19,7 @@ from calico.lab.connections import ANSWER, Attempt, Outcome, attempt_all
 from calico.lab.flows import ICMP, End, Flow, Observed, Row, Service, Verdict
 from calico.lab.paths import Network, Table
 from calico.lab.state import State
-from calico.lab.topology import Topology
+from calico.lab.topology import INTERNET, bare
 from calico.lab.wiring import namespace
 
 Expect = Callable[[Flow], Verdict]
@@ -58,7 +58,7 @@ def _attempt(state: State, source: str, destination: End, flow: Flow) -> Attempt
     return Attempt(
         namespace(state.name, source),
         flow.version,
-        destination.addresses[flow.version],
+        destination.address(flow.version),
         flow.service.protocol,
         flow.service.port,
     )
@@ -81,10 +81,10 @@ class _Excuses:
 
     def of(self, flow: Flow, outcome: Outcome) -> str:
         """The reason, or "" where policy is the only one left."""
-        there = self._network.problem(flow.source.name, flow.destination.addresses[flow.version])
+        there = self._network.problem(flow.source.name, flow.destination.address(flow.version))
         if there:
             return there
-        back = self._network.problem(flow.destination.name, flow.source.addresses[flow.version])
+        back = self._network.problem(flow.destination.name, flow.source.address(flow.version))
         if back:
             return f"on the way back {back}"
         for end, service in ((flow.destination, flow.service), (flow.source, ICMP)):
@@ -101,15 +101,48 @@ def _names(flow: Flow) -> Iterable[str]:
 
 def look(state: State, ends: Iterable[str]) -> Network:
     """The routing tables of the fabric, the hosts, and the ``ends``, as they are now."""
+    return _observe(state, {*_fabric(state), *ends}, {})
+
+
+def trouble(state: State) -> str | None:
+    """Why some host, or the internet, does not reach some workload or host yet, policy aside; None when all do.
+
+    Hosts must know better than their default route: what BGP brings has to be in their kernels.
+    """
     topology = state.topology
-    nodes = {*topology.routers, *(host.name for host in topology.hosts), *ends}
-    return observe(state.name, topology, nodes)
+    network = _observe(state, _fabric(state), state.addresses)
+    targets = [
+        (workload.node, workload.name, state.addresses.get(workload.name, ()))
+        for workload in topology.workloads
+    ]
+    targets += [(host.name, host.name, tuple(map(bare, host.addresses))) for host in topology.hosts]
+    for source in (*(host.name for host in topology.hosts), INTERNET):
+        for home, name, addresses in targets:
+            for address in addresses:
+                problem = network.problem(source, address)
+                if problem is None and name != home and network.default_only(source, address):
+                    problem = f"{source} knows no route but its default one"
+                if problem:
+                    return f"{source} to {name} ({address}): {problem}"
+    return None
 
 
-def observe(lab: str, topology: Topology, nodes: Iterable[str]) -> Network:
-    """The routing tables of ``nodes`` as they are now; a namespace that is gone is one that nothing is known of."""
+def _fabric(state: State) -> tuple[str, ...]:
+    topology = state.topology
+    return (*topology.routers, INTERNET, *(host.name for host in topology.hosts))
+
+
+def _observe(state: State, nodes: Iterable[str], assumed: Mapping[str, Iterable[str]]) -> Network:
+    """Routing tables as they are now; ``assumed`` nodes are taken to have their addresses, and are not looked at.
+
+    A namespace that is gone is one that nothing is known of.
+    """
     present = namespaces.existing()
-    spaces = {namespace(lab, node): node for node in nodes if namespace(lab, node) in present}
-    tables = {spaces[name]: Table(rows) for name, rows in namespaces.routes(spaces).items()}
+    spaces = {name: node for node in nodes if (name := namespace(state.name, node)) in present}
+    tables = {
+        node: Table({"type": "local", "dst": address} for address in addresses)
+        for node, addresses in assumed.items()
+    }
+    tables |= {spaces[name]: Table(rows) for name, rows in namespaces.routes(spaces).items()}
     forwards = {spaces[name]: families for name, families in namespaces.forwards(spaces).items()}
-    return Network(tables, forwards, topology.segments)
+    return Network(tables, forwards, state.topology.segments)

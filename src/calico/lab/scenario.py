@@ -14,16 +14,76 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from calico.lab import flows, limits, namespaces, processes, responder, routers, wiring
+from calico.lab import agents, flows, intent, limits, namespaces, probe, processes, responder, routers, wiring
 from calico.lab.description import LAB_NAME
 from calico.lab.state import LabDirectory, LabError, Process, State, labs, remove_empty
 from calico.lab.topology import INTERNET, Topology
 from calico.lab.wiring import namespace
+from calico.model.resource import Resource
 
 Say = Callable[[str], None]
+
+
+CONVERGENCE: Final = 90.0
+"""Seconds that BGP gets after the last agent is ready."""
+
+
+def up(
+    directory: LabDirectory,
+    topology: Topology,
+    backend: str,
+    policy: Sequence[Resource],
+    services: Sequence[str],
+    say: Say,
+) -> State:
+    """Build a lab and wait until it works: agents have programmed what there is, BGP has spread the routes.
+
+    Raises LabError, NamespaceError, or what the store raises; then what was made so far is there, for ``down``.
+    """
+    with directory.locked():
+        state = begin(directory, topology, backend, services)
+        say(f"fabric: {len(topology.routers)} routers, {len(topology.hosts)} hosts, the internet")
+        build_fabric(directory, state, say)
+        say("store: nodes, pools, peers, profiles, policy; addresses for the workloads")
+        addresses = intent.prepare(directory.store, topology, policy)
+        say(f"workloads: {len(topology.workloads)}")
+        state = attach(directory, state, addresses, _quarters(say, "workloads attached"))
+        intent.attach(directory.store, topology, addresses)
+        start_responder(directory, state, services)
+        say(f"agents: one on each of {len(topology.hosts)} hosts, back end {backend}")
+        agents.start(directory, state, _quarters(say, "agents ready"))
+        say("waiting for BGP")
+        converge(state)
+        state = msgspec.structs.replace(state, phase="up")
+        directory.write(state)
+        say("every host has a route to every workload")
+    return state
+
+
+def converge(state: State) -> None:
+    """Until every host and the internet reach every workload and host, policy aside; LabError with what is missing."""
+    deadline = time.monotonic() + CONVERGENCE
+    while trouble := probe.trouble(state):
+        if time.monotonic() > deadline:
+            raise LabError(f"the network did not converge within {CONVERGENCE:g} s: {trouble}")
+        time.sleep(0.2)
+
+
+def _quarters(say: Say, what: str) -> Callable[[int, int], None]:
+    """Say how far it is, about four times."""
+    said = 0
+
+    def told(done: int, whole: int) -> None:
+        nonlocal said
+        if done * 4 // whole > said and whole > 4:
+            said = done * 4 // whole
+            say(f"  {what}: {done} of {whole}")
+
+    return told
 
 
 def begin(directory: LabDirectory, topology: Topology, backend: str, ports: Sequence[str]) -> State:
@@ -88,7 +148,8 @@ def attach(
     state = msgspec.structs.replace(state, addresses=dict(addresses))
     directory.write(state)
     wires = wiring.attachments(state.topology.workloads, addresses, state.name, mtu=state.topology.mtu)
-    namespaces.build(wires, state.name, told)
+    hosts = len(wires.commands) - len(addresses)
+    namespaces.build(wires, state.name, lambda done, whole: told(max(0, done - hosts), whole - hosts))
     return state
 
 

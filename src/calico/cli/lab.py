@@ -1,0 +1,468 @@
+"""``calicoctl lab``: a virtual data centre on this machine.
+
+In:   the command line.
+Out:  a lab that runs on; tables and lines about it.
+Next: ``calico.lab.scenario`` builds it, ``calico.lab.probe`` tries it; here is what people see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from calico.cli.printers import aligned
+from calico.cli.stores import Choice
+from calico.paths import Paths
+
+if TYPE_CHECKING:
+    from calico.lab.overview import Overview
+    from calico.lab.state import LabDirectory, State
+    from calico.lab.topology import Topology
+
+DEFAULT_NAME: Final = "lab"
+SERVICES: Final = "TCP/80,TCP/5432,UDP/5000"
+
+name_option = click.option(
+    "--name", metavar="LAB", help="Which lab; default: the only one, else the one called 'lab'."
+)
+
+
+@click.group()
+def lab() -> None:
+    """A virtual data centre on this machine: routers, hosts, workloads, out of network namespaces.
+
+    \b
+    Examples:
+      calicoctl lab up
+      calicoctl lab exec shop1-1 -- ping -c 3 203.0.113.10
+      calicoctl lab probe
+      calicoctl lab down
+    """
+
+
+@lab.command()
+@click.option("--name", metavar="LAB", default=DEFAULT_NAME, show_default=True, help="The lab's name.")
+@click.option("--racks", type=click.IntRange(1, 100), default=2, show_default=True, help="Racks.")
+@click.option("--hosts", type=click.IntRange(1, 190), default=2, show_default=True, help="Hosts per rack.")
+@click.option(
+    "--workloads", type=click.IntRange(0, 250), default=3, show_default=True, help="Workloads per host."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["nftables", "iptables", "iptables-nft", "iptables-legacy"]),
+    default="nftables",
+    show_default=True,
+    help="How agents program the packet filter.",
+)
+@click.option(
+    "--topology",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Build what this YAML file describes, instead of --racks, --hosts and --workloads.",
+)
+@click.option("--policy/--no-policy", default=True, show_default=True, help="Apply the example policy.")
+@click.option(
+    "--ports",
+    default=SERVICES,
+    show_default=True,
+    help="Services that workloads answer on, and the probe tries.",
+)
+@click.option(
+    "--probe/--no-probe", "probing", default=True, show_default=True, help="Probe it when it is up."
+)
+@click.pass_context
+def up(
+    ctx: click.Context,
+    name: str,
+    racks: int,
+    hosts: int,
+    workloads: int,
+    backend: str,
+    file: Path | None,
+    policy: bool,
+    ports: str,
+    probing: bool,
+) -> None:
+    """Build a lab, apply the example policy, probe it, and leave it running.
+
+    \b
+    Examples:
+      calicoctl lab up
+      calicoctl lab up --name big --racks 5 --hosts 8 --workloads 10
+      calicoctl lab up --backend iptables
+    """
+    from calico.lab import intent, requirements, scenario
+
+    services = _services(ports)
+    topology = _topology(ctx, file, racks, hosts, workloads)
+    lacking = requirements.missing(backend)
+    if lacking:
+        raise click.ClickException("a lab cannot be built here; missing:\n  " + "\n  ".join(lacking))
+    directory = _directory(name)
+    resources = intent.example_policy() if policy else []
+    with _explained(
+        hint=f"what was built so far is still there; remove it with: calicoctl lab down --name {name}"
+    ):
+        state = scenario.up(
+            directory, topology, backend, resources, [str(service) for service in services], _say
+        )
+    click.echo(
+        f"lab {name!r} is up: calicoctl lab status, calicoctl lab exec {_example(topology)} -- ip route"
+    )
+    if probing:
+        click.echo("")
+        ctx.exit(_probe(directory, state, services, whole=False, output="table"))
+
+
+@lab.command()
+@name_option
+@click.pass_context
+def down(ctx: click.Context, name: str | None) -> None:
+    """Remove a lab, whole or half-built, and everything that belongs to it.
+
+    Removing what is not there is no error.
+    """
+    _need_root()
+    from calico.lab import scenario
+
+    chosen = _choose(ctx, name)
+    with _explained():
+        directory = _directory(chosen)
+        if not directory.exists():
+            removed = scenario.down(directory, _say)
+        else:
+            with directory.locked():
+                removed = scenario.down(directory, _say)
+    if not removed:
+        click.echo(f"there is no lab {chosen!r}; nothing to do")
+
+
+@lab.command(name="list")
+def list_() -> None:
+    """The labs on this machine."""
+    from calico.lab.state import LabDirectory, labs
+
+    root = _root()
+    rows = [["NAME", "STATE", "BACKEND", "RACKS", "HOSTS", "WORKLOADS", "CREATED"]]
+    for name in labs(root):
+        state = LabDirectory(root, name).read()
+        if state is not None:
+            topology = state.topology
+            rows.append(
+                [
+                    name,
+                    "up" if state.phase == "up" else "half-built",
+                    state.backend,
+                    *map(str, (len(topology.racks), len(topology.hosts), len(topology.workloads))),
+                    state.created,
+                ]
+            )
+    click.echo(aligned(rows))
+
+
+@lab.command()
+@name_option
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def status(ctx: click.Context, name: str | None, output: str) -> None:
+    """How a lab is: hosts, routers, BGP sessions, workloads. Exit status 1 if something is not in order."""
+    _need_root()
+    from calico.lab.overview import overview
+
+    directory, state = _existing(ctx, name)
+    seen = overview(directory, state)
+    if output == "json":
+        import msgspec
+
+        click.echo(json.dumps(msgspec.to_builtins(seen), indent=2))
+    else:
+        for line in _status(seen):
+            click.echo(line)
+    if not seen.healthy:
+        ctx.exit(1)
+
+
+@lab.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@name_option
+@click.argument("node", metavar="NODE")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def exec_(ctx: click.Context, name: str | None, node: str, command: tuple[str, ...]) -> None:
+    """Run a command inside a workload, a host, a router, or the internet host.
+
+    A host's programs find its agent and its store by their environment.
+
+    \b
+    Examples:
+      calicoctl lab exec shop1-1 -- traceroute -n 203.0.113.10
+      calicoctl lab exec host2-1 -- calicoctl agent status
+      calicoctl lab exec spine -- ip route
+    """
+    _need_root()
+    from calico.lab import agents, namespaces
+    from calico.lab.wiring import namespace
+
+    directory, state = _existing(ctx, name)
+    short = node.rpartition("/")[2]
+    if short not in state.topology.nodes:
+        import difflib
+
+        near = difflib.get_close_matches(short, state.topology.nodes, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; 'calicoctl lab status' lists them"
+        raise click.ClickException(f"there is no {node!r} in lab {state.name!r}{hint}")
+    environment = dict(os.environ)
+    host = next((host for host in state.topology.hosts if host.name == short), None)
+    if host is not None:
+        environment |= agents.environment(directory, state, host)
+    if shutil.which(command[0], path=environment.get("PATH")) is None:
+        raise click.ClickException(f"{command[0]}: no such command on this machine")
+    words = namespaces.command(namespace(state.name, short), command)
+    os.execvpe(words[0], words, environment)  # noqa: S606  replaced on purpose: signals and terminal go straight to it
+
+
+@lab.command()
+@name_option
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--all", "whole", is_flag=True, help="Try all pairs, also if there are more than 2,000.")
+@click.option(
+    "--ports",
+    metavar="LIST",
+    help="Services to try, as TCP/80,UDP/53; default: those that the lab answers on.",
+)
+@click.pass_context
+def probe(ctx: click.Context, name: str | None, output: str, whole: bool, ports: str | None) -> None:
+    """Open real connections between all ordered pairs, and compare with what policy says.
+
+    Tries each service and ICMP over IPv4 and IPv6, between all workloads, bare-metal hosts and the internet.
+    Of more than 2,000 pairs a sample is tried, the same one each time. Exit status 1 if anything differs.
+
+    In JSON each row has source, destination, ipVersion, protocol, port, expected (allow, deny) and observed
+    (allow, deny, or error where the network, not policy, is at fault).
+    """
+    _need_root()
+    directory, state = _existing(ctx, name)
+    services = _services(ports if ports is not None else ",".join(state.ports))
+    with _explained():
+        ctx.exit(_probe(directory, state, services, whole=whole, output=output))
+
+
+def _probe(
+    directory: LabDirectory, state: State, services: Sequence[object], *, whole: bool, output: str
+) -> int:
+    from calico.lab import flows, intent, matrix
+    from calico.lab import probe as probing
+
+    everybody = flows.ends(state.topology, state.addresses)
+    chosen = flows.pairs(everybody, whole=whole)
+    pairs = len(everybody) * (len(everybody) - 1)
+    if len(chosen) < pairs:
+        click.echo(f"a sample of {len(chosen)} of {pairs} pairs (--all tries every one)", err=True)
+    tried = flows.flows(chosen, flows.parse_services(map(str, services)))
+    rows = probing.probe(state, tried, intent.expectation(directory.store))
+    different = any(row.differs for row in rows)
+    if output == "json":
+        click.echo(json.dumps([row.document() for row in rows]))
+        for line in matrix.differences(rows) if different else ():
+            click.echo(line, err=True)
+        return int(different)
+    for line in matrix.table(rows, lambda text: click.style(text, fg="red", reverse=True)):
+        click.echo(line)
+    click.echo("")
+    for line in matrix.differences(rows):
+        click.echo(click.style(line, fg="red"))
+    click.echo(matrix.summary(rows))
+    return int(different)
+
+
+def _status(seen: Overview) -> Iterator[str]:
+    phase = "up" if seen.phase == "up" else "half-built"
+    yield f"Lab {seen.name}: {phase}, back end {seen.backend}, listeners {'answer' if seen.responder else 'DOWN'}"
+    yield ""
+    yield aligned(
+        [
+            ["HOST", "RACK", "ADDRESSES", "RUNS", "AGENT", "PROGRAMMED", "ENDPOINTS", "BGP", "PROBLEM"],
+            *(
+                [
+                    host.name,
+                    host.rack,
+                    ",".join(host.addresses),
+                    host.kind,
+                    f"pid {host.agent}" if host.agent else "none",
+                    "yes" if host.programmed else "NO",
+                    str(host.endpoints),
+                    host.sessions,
+                    host.problem,
+                ]
+                for host in seen.hosts
+            ),
+        ]
+    )
+    yield ""
+    yield aligned(
+        [
+            ["ROUTER", "AS", "ROUTER ID", "BIRD", "BGP", "ROUTES"],
+            *(
+                [
+                    router.name,
+                    str(router.as_number),
+                    router.router_id,
+                    "runs" if router.running else "DOWN",
+                    router.sessions,
+                    str(router.routes),
+                ]
+                for router in seen.routers
+            ),
+        ]
+    )
+    yield ""
+    yield aligned(
+        [
+            ["SESSION OF", "WITH", "ADDRESS", "AS", "STATE", "SINCE", "IN", "OUT"],
+            *(
+                [
+                    session.router,
+                    session.neighbour,
+                    session.address,
+                    str(session.as_number),
+                    session.state,
+                    session.since,
+                    str(session.imported),
+                    str(session.exported),
+                ]
+                for session in seen.sessions
+            ),
+        ]
+    )
+    yield ""
+    yield aligned(
+        [
+            ["WORKLOAD", "NAMESPACE", "HOST", "ADDRESSES", "INTERFACE", "LABELS"],
+            *(
+                [
+                    workload.name,
+                    workload.namespace,
+                    workload.host,
+                    ",".join(workload.addresses),
+                    workload.interface,
+                    ",".join(f"{key}={value}" for key, value in sorted(workload.labels.items())),
+                ]
+                for workload in seen.workloads
+            ),
+        ]
+    )
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+
+
+def _root() -> Path:
+    return Paths.of(os.environ).labs
+
+
+def _directory(name: str) -> LabDirectory:
+    from calico.lab.state import LabDirectory
+
+    return LabDirectory(_root(), name)
+
+
+def _choose(ctx: click.Context, name: str | None) -> str:
+    """The lab that is meant: as told here or before the command, the only one, or the one of the default name."""
+    from calico.lab.state import labs
+
+    outer = ctx.find_object(Choice)
+    told = name or (outer.lab if outer else None)
+    if told:
+        return told
+    running = labs(_root())
+    if DEFAULT_NAME in running or not running:
+        return DEFAULT_NAME
+    if len(running) > 1:
+        raise click.UsageError(f"several labs are there ({', '.join(running)}): say which with --name")
+    return running[0]
+
+
+def _existing(ctx: click.Context, name: str | None) -> tuple[LabDirectory, State]:
+    from calico.lab.state import LabError, labs
+
+    chosen = _choose(ctx, name)
+    directory = _directory(chosen)
+    try:
+        state = directory.read()
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
+    if state is None:
+        there = ", ".join(labs(_root()))
+        hint = f"there are: {there}" if there else "build one with: calicoctl lab up"
+        raise click.ClickException(f"there is no lab {chosen!r}; {hint}")
+    return directory, state
+
+
+def _topology(ctx: click.Context, file: Path | None, racks: int, hosts: int, workloads: int) -> Topology:
+    from calico.lab.description import TopologyError, check, describe
+    from calico.lab.topology import regular
+
+    if file is None:
+        topology = regular(racks, hosts, workloads)
+        check(topology)
+        return topology
+    counted = [
+        option
+        for option in ("racks", "hosts", "workloads")
+        if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if counted:
+        raise click.UsageError(
+            f"--topology says it all; leave out {', '.join(f'--{name}' for name in counted)}"
+        )
+    from calico.model.errors import ModelError
+    from calico.model.yaml_text import documents
+
+    try:
+        return describe(next(iter(documents(file.read_text(encoding="utf-8"))), None))
+    except (TopologyError, ModelError, OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file}: {error}") from error
+
+
+def _services(text: str) -> tuple[object, ...]:
+    from calico.lab.flows import parse_services
+
+    try:
+        return parse_services(part for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise click.UsageError(f"--ports: {error}") from error
+
+
+def _example(topology: Topology) -> str:
+    return topology.workloads[0].name if topology.workloads else topology.hosts[0].name
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise click.ClickException("a lab is root's: run the command with sudo")
+
+
+@contextmanager
+def _explained(hint: str = "") -> Iterator[None]:
+    """Turn what may go wrong into one sentence, and an interrupted build into a hint."""
+    from calico.datastore.api import StoreError
+    from calico.lab.namespaces import NamespaceError
+    from calico.lab.state import LabError
+
+    try:
+        yield
+    except (LabError, NamespaceError, StoreError, OSError) as error:
+        if hint and not isinstance(error, FileExistsError):
+            click.echo(hint, err=True)
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        if hint:
+            click.echo(f"\ninterrupted; {hint}", err=True)
+        raise

@@ -1,0 +1,124 @@
+"""The lab's part of an orchestrator: what is written into the store, and read back from it.
+
+In:   a ``Topology``, policy as text; the lab's store.
+Out:  resources in the store, addresses from IPAM; the ``World`` that the store describes.
+Next: agents program it; ``probe`` compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, Literal
+
+from calico.analysis.world import World
+from calico.datastore.sqlite import SQLiteStore
+from calico.datastore.typed import Resources
+from calico.ipam.client import Client
+from calico.lab import resources
+from calico.lab.flows import Flow
+from calico.lab.state import LabError
+from calico.lab.topology import Topology, Workload
+from calico.model import codec
+from calico.model.keys import KINDS, Key, key_of
+from calico.model.resource import Resource
+from calico.model.validation import defaulted
+
+ECHO_REQUEST: Final = {4: 8, 6: 128}
+Addresses = dict[str, tuple[str, ...]]
+
+
+def example_policy() -> list[Resource]:
+    """The example's policy: tenants are closed to each other, with a few doors."""
+    source = files("calico.lab").joinpath("example", "policy.yaml")
+    return codec.load(source.read_text(encoding="utf-8"), "policy.yaml of the example")
+
+
+def prepare(store: Path, topology: Topology, policy: Iterable[Resource]) -> Addresses:
+    """Write all that comes before workloads, then take the workloads' addresses from the hosts' blocks."""
+
+    async def work() -> Addresses:
+        opened = SQLiteStore(store)
+        try:
+            typed = Resources(opened)
+            for resource in (*resources.initial(topology), *policy):
+                await typed.apply(defaulted(resource))
+            return await _assign(opened, topology)
+        finally:
+            await opened.close()
+
+    return asyncio.run(work())
+
+
+async def _assign(store: SQLiteStore, topology: Topology) -> Addresses:
+    addresses: Addresses = {}
+    for host in topology.hosts:
+        client = Client(store, host.name)
+        for workload in host.workloads:
+            handle = f"lab.{workload.namespace}.{workload.name}"
+            given = await client.auto_assign(1, 1, handle, _attributes(workload))
+            if len(given) != 2:
+                raise LabError(
+                    f"the pools have no addresses left for {workload.name} on {host.name}: "
+                    "larger pools, or fewer workloads"
+                )
+            addresses[workload.name] = tuple(cidr.address for cidr in given)
+    return addresses
+
+
+def _attributes(workload: Workload) -> dict[str, str]:
+    return {"namespace": workload.namespace, "node": workload.node, "pod": workload.name}
+
+
+def attach(store: Path, topology: Topology, addresses: Addresses) -> None:
+    """Write the workloads' endpoints."""
+
+    async def work() -> None:
+        opened = SQLiteStore(store)
+        try:
+            typed = Resources(opened)
+            for workload in topology.workloads:
+                await typed.apply(resources.workload_endpoint(workload, addresses[workload.name]))
+        finally:
+            await opened.close()
+
+    asyncio.run(work())
+
+
+def facts(store: Path) -> dict[Key, Resource]:
+    """Every resource of the store; what is no valid resource counts as absent, as it does for the agents."""
+
+    async def work() -> dict[Key, Resource]:
+        opened = SQLiteStore(store)
+        try:
+            typed = Resources(opened)
+            return {
+                key_of(resource): resource
+                for kind in KINDS
+                for resource in await typed.list(kind, bad=lambda _key, _error: None)
+            }
+        finally:
+            await opened.close()
+
+    return asyncio.run(work())
+
+
+def expectation(store: Path) -> Callable[[Flow], Literal["allow", "deny"]]:
+    """What policy says of a flow, by the reference evaluator over what the store holds now."""
+    world = World(facts(store))
+
+    def expect(flow: Flow) -> Literal["allow", "deny"]:
+        service = flow.service
+        decision = world.decide(
+            source=flow.source.address(flow.version),
+            destination=flow.destination.address(flow.version),
+            protocol=service.protocol,
+            port=service.port,
+            icmp_type=ECHO_REQUEST[flow.version] if service.port is None else None,
+            icmp_code=0 if service.port is None else None,
+        )
+        return "allow" if decision.allowed else "deny"
+
+    return expect
