@@ -119,9 +119,16 @@ class Cluster:
             self.members[name] = Member(
                 name, addresses, number, cluster_id, nodes[name].metadata.labels, settings.listen_port(name)
             )
-        self.by_address = {
-            address: member for member in self.members.values() for address in member.addresses
-        }
+        self.by_address: dict[Cidr, Member] = {}
+        for member in self.members.values():
+            for address in member.addresses:
+                first = self.by_address.setdefault(address, member)
+                if first is not member:
+                    self.problems.append(
+                        Problem(
+                            f"Node/{member.name}", f"has the address {address.address} of node {first.name}"
+                        )
+                    )
 
     def selected(self, text: str) -> Iterator[Member]:
         """The members whose labels ``text`` selects, by name."""

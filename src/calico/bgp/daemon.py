@@ -47,6 +47,7 @@ class Bird:
     """
 
     def __init__(self, run_dir: Path, *, program: str = "bird", patience: float = 10.0) -> None:
+        run_dir = run_dir.absolute()
         self._program = program
         self._patience = patience
         self._config = run_dir / CONFIG
@@ -144,6 +145,7 @@ class Bird:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            cwd="/",  # a daemon must not hold on to the directory that its agent was started in
         )
         try:
             async with asyncio.timeout(self._patience):

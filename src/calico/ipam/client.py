@@ -19,13 +19,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
 
-import msgspec
 from msgspec import structs
 
 from calico.datastore.api import Conflict, Entry, Store, Unavailable
 from calico.ipam import block as blocks
 from calico.ipam import plan
+from calico.model import codec
 from calico.model.address import Cidr, Family, parse_cidr
+from calico.model.errors import ModelError
 from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
 from calico.model.keys import IPAM, Key, kind_prefix, parse_path
 from calico.model.node import Node
@@ -150,7 +151,7 @@ class Client:
                 return ()
             await self._count(handle, str(cidr), len(addresses))
             try:
-                await self._store.put(path, _encode(changed), revision=stored.revision)
+                await self._store.put(path, codec.encode(changed), revision=stored.revision)
             except Conflict:
                 pass
             except Unavailable:
@@ -208,11 +209,11 @@ class Client:
         path = Key("IPAMBlock", str(cidr)).path
         for _ in range(ATTEMPTS):
             with suppress(Conflict):  # this host began before, or another client of it is at it now
-                await self._store.create(affinity, _encode(BlockAffinity(state="pending")))
+                await self._store.create(affinity, codec.encode(BlockAffinity(state="pending")))
             stored = await self._block(cidr)
             if stored is None:
                 try:
-                    await self._store.create(path, _encode(self._new_block(cidr)))
+                    await self._store.create(path, codec.encode(self._new_block(cidr)))
                 except Conflict:
                     continue  # somebody was faster: look who
             elif stored.value.affinity != self._owner:
@@ -236,7 +237,7 @@ class Client:
             return True
         try:
             await self._store.put(
-                affinity, _encode(BlockAffinity(state="confirmed")), revision=entry.revision
+                affinity, codec.encode(BlockAffinity(state="confirmed")), revision=entry.revision
             )
         except Conflict:
             return False
@@ -267,7 +268,7 @@ class Client:
                 if blocks.is_empty(changed) and not changed.affinity:
                     await self._store.delete(path, revision=stored.revision)
                 else:
-                    await self._store.put(path, _encode(changed), revision=stored.revision)
+                    await self._store.put(path, codec.encode(changed), revision=stored.revision)
             except Conflict:
                 continue
             return freed
@@ -288,10 +289,10 @@ class Client:
             try:
                 if entry is None:
                     if counts:
-                        await self._store.create(path, _encode(structs.replace(record, block=counts)))
+                        await self._store.create(path, codec.encode(structs.replace(record, block=counts)))
                 elif counts:
                     await self._store.put(
-                        path, _encode(structs.replace(record, block=counts)), revision=entry.revision
+                        path, codec.encode(structs.replace(record, block=counts)), revision=entry.revision
                     )
                 else:
                     await self._store.delete(path, revision=entry.revision)
@@ -328,20 +329,22 @@ def _gave(block: IPAMBlock, handle: str, addresses: tuple[Cidr, ...], sequence_n
 
 def _resource(entry: Entry, kind: type[_K]) -> _K | None:
     """The resource in ``entry``; None, and a line in the log, where it makes no sense."""
+    key = parse_path(entry.path)
     try:
-        return msgspec.json.decode(entry.value, type=kind)
-    except msgspec.MsgspecError as error:
-        _log.warning("%s is left out of account: %s", entry.path, error)
+        found = None if key is None else codec.decode(key, entry.value, entry.revision)
+    except ModelError as error:
+        _log.warning("left out of account: %s", error)
         return None
-
-
-def _encode(record: Record) -> bytes:
-    return msgspec.json.encode(record)
+    return found if isinstance(found, kind) else None
 
 
 def _decode(path: str, value: bytes, kind: type[_R]) -> _R:
     """The record at ``path``; an empty value is an old, confirmed affinity."""
+    key = parse_path(path)
     try:
-        return msgspec.json.decode(value or b"{}", type=kind)
-    except msgspec.MsgspecError as error:
+        found = None if key is None else codec.decode(key, value or b"{}", 0)
+    except ModelError as error:
         raise BadRecord(path, str(error)) from error
+    if not isinstance(found, kind):
+        raise BadRecord(path, f"this is no place for a {kind.__name__}")
+    return found

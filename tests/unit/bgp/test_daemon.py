@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +142,23 @@ def test_next_agent_takes_the_running_bird_over(run_dir: Path) -> None:
     assert asyncio.run(Bird(run_dir).ensure(ONE)) == "unchanged"
     assert asyncio.run(Bird(run_dir).ensure(TWO)) == "reloaded"
     assert pid_of(run_dir) == first
+
+
+@needs_bird
+def test_bird_survives_the_death_of_its_agent(run_dir: Path) -> None:
+    """When the process that started BIRD is killed -9, with all of its group, BIRD goes on."""
+    agent = (
+        "import asyncio, os, pathlib, signal, sys\n"
+        "from calico.bgp.daemon import Bird\n"
+        "asyncio.run(Bird(pathlib.Path(sys.argv[1])).ensure(sys.argv[2]))\n"
+        "os.killpg(0, signal.SIGKILL)\n"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", agent, run_dir, ONE], check=False, start_new_session=True, timeout=30
+    )
+
+    assert died.returncode == -signal.SIGKILL
+    assert asyncio.run(Bird(run_dir).ensure(ONE)) == "unchanged"
 
 
 @needs_bird

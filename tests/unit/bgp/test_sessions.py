@@ -295,6 +295,14 @@ def test_address_of_the_wrong_family_is_a_problem() -> None:
     assert "ipv4Address is 'fd00::9/24'" in str(speaker("a", A, node("wrong", "fd00::9")).problems)
 
 
+def test_two_nodes_with_one_address_are_a_problem() -> None:
+    """An address that two nodes claim gets one session, and the second claim is said."""
+    planned = speaker("a", A, C, node("twin", "10.0.0.3"))
+
+    assert names(planned) == ["Mesh_10_0_0_3"]
+    assert [str(problem) for problem in planned.problems] == ["Node/twin: has the address 10.0.0.3 of node c"]
+
+
 @pytest.mark.parametrize(
     ("world", "reason"),
     [
