@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -12,6 +13,8 @@ from calico.desired import RouteRow
 from calico.model.address import Cidr, parse_cidr
 from calico.model.settings import Settings
 from calico.programming import conntrack
+from calico.programming.backend import Busy
+from calico.programming.netlink import Answer, Channel, Request
 from calico.programming.routes import Routes
 from support.netns import Namespace, link, namespaces, needs_root
 
@@ -496,6 +499,44 @@ def test_a_refused_route_is_pending_and_retried(host: Host) -> None:
     host.inside.call(host.routes.retry)
     assert host.routes.pending == {}
     assert host.shown("-6") == ["fd00:65::1 dev cali1 metric 1024 pref medium"]
+
+
+@pytest.mark.parametrize("failing", range(8))
+def test_a_kernel_that_does_not_answer_is_asked_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Whichever exchange with the kernel fails, before or after it took effect, a retry ends where all went well."""
+    host.workload("cali1")
+    host.workload("cali2")
+    two, three = parse_cidr("10.65.0.2"), parse_cidr("10.65.0.3")
+    host.sync({})
+    host.apply({ONE: RouteRow("cali1", MAC), two: RouteRow("cali1", MAC)})
+    exchanges: list[int] = []
+    transact = Channel.transact
+
+    def sometimes(channel: Channel, requests: Sequence[Request]) -> list[Answer]:
+        exchanges.append(len(requests))
+        if len(exchanges) == failing // 2 + 1:
+            if failing % 2:
+                transact(channel, requests)
+            raise Busy("not now")
+        return transact(channel, requests)
+
+    monkeypatch.setattr(Channel, "transact", sometimes)
+
+    with contextlib.suppress(Busy):
+        host.apply({ONE: None, two: RouteRow("cali2", MAC), three: RouteRow("cali2")})
+    for _ in range(3):
+        host.clock.now += 60
+        host.inside.call(host.routes.retry)
+
+    assert host.shown() == [
+        "10.65.0.2 dev cali2 scope link metric 1024",
+        "10.65.0.3 dev cali2 scope link metric 1024",
+    ]
+    assert host.neighbours() == [f"10.65.0.2 dev cali2 lladdr {MAC} PERMANENT"]
+    assert host.routes.pending == {}
+    assert host.routes.next_due() is None
 
 
 def test_churn_leaves_no_memory(host: Host) -> None:

@@ -12,9 +12,10 @@ and belong to one thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from calico.desired import RouteRow
@@ -60,7 +61,7 @@ class Routes:
     """The local workloads' routes of this host.
 
     ``apply`` follows changes, ``links_changed`` the interfaces, ``sync`` reads everything back and repairs it. Any of them
-    may raise Busy; nothing is lost then, the rest is pending and tried again by ``retry``.
+    may raise Busy; nothing is lost then, whatever it may concern is pending and tried again by ``retry``, or by ``sync``.
     """
 
     def __init__(
@@ -100,8 +101,8 @@ class Routes:
         return min(times, default=None)
 
     def concerns(self, addresses: Collection[Cidr]) -> bool:
-        """Whether any of these destinations, which somebody else touched, is one of ours."""
-        return not self._desired.keys().isdisjoint(addresses)
+        """Whether any of these destinations, which somebody else touched, is one of ours. For any thread, at any time."""
+        return any(address in self._desired for address in addresses)
 
     def apply(self, changes: Mapping[Cidr, RouteRow | None]) -> None:
         """Carry out changed rows (None: gone). A row that cannot be carried out now is ``pending`` afterwards.
@@ -111,7 +112,7 @@ class Routes:
         changed = {address: row for address, row in changes.items() if address.family in self._families}
         for address, row in changed.items():
             self._want(address, row)
-        with Channel(ROUTE) as channel:
+        with self._noting_failure(changed), Channel(ROUTE) as channel:
             names = {row.interface for row in changed.values() if row is not None}
             others = self._look(channel, names)
             self._settle(channel, {**changed, **others})
@@ -122,7 +123,7 @@ class Routes:
         ``touched`` are the numbers of interfaces that something happened to (``monitor`` knows): what is on them is
         written again even if they look unchanged, for an interface that was down for a moment lost it. None: all.
         """
-        with Channel(ROUTE) as channel:
+        with self._noting_failure(self._desired), Channel(ROUTE) as channel:
             before = self._links
             self._learn(list_links(channel))
             names = _changed(before, self._links)
@@ -138,7 +139,7 @@ class Routes:
         addresses = due(self._retries, now)
         if not addresses and (self._forget_due is None or self._forget_due > now):
             return
-        with Channel(ROUTE) as channel:
+        with self._noting_failure(addresses), Channel(ROUTE) as channel:
             names = {self._desired[a].interface for a in addresses if a in self._desired}
             others = self._look(channel, names)
             self._settle(channel, {**dict.fromkeys(addresses), **others})
@@ -153,17 +154,14 @@ class Routes:
         for address, row in desired.items():
             if address.family in self._families:
                 self._want(address, row)
-        with Channel(ROUTE) as channel:
+        known = {**self._placed, **self._desired}
+        with self._noting_failure(known), Channel(ROUTE) as channel:
             self._learn(list_links(channel))
             wanted, waiting = self._places(self._desired)
-            names = dict.fromkeys(self._placed, "")
-            names.update((address, row.interface) for address, row in self._desired.items())
-            found, self._grace_ends = self._compare(channel, wanted, names, self._links.values())
-            try:
-                self._repair(channel, found, wanted, waiting)
-            except Busy as busy:
-                self._failed(found.put, str(busy))
-                raise
+            found, self._grace_ends = self._compare(
+                channel, wanted, self._names(self._desired), self._links.values()
+            )
+            self._repair(channel, found, wanted, waiting)
         self._synced = True
         return found.drift
 
@@ -177,11 +175,14 @@ class Routes:
                 target = place(row, links.get(row.interface))
                 if isinstance(target, Placement):
                     wanted[address] = target
-            names = {address: row.interface for address, row in rows.items()}
-            found, _ = self._compare(channel, wanted, names, links.values())
+            found, _ = self._compare(channel, wanted, self._names(rows), links.values())
             return found.drift
 
     # What is wanted, and where
+
+    def _names(self, rows: Mapping[Cidr, RouteRow]) -> dict[Cidr, str]:
+        """The interface of each address that is desired; "" for one that was, and may still be in the kernel."""
+        return dict.fromkeys(self._placed, "") | {address: row.interface for address, row in rows.items()}
 
     def _want(self, address: Cidr, row: RouteRow | None) -> None:
         before = self._desired.get(address)
@@ -253,34 +254,30 @@ class Routes:
     ) -> None:
         """Bring addresses to where they should be: withdraw, forget connections, then place."""
         addresses = list(addresses)
-        try:
-            wanted, waiting = self._places(a for a in addresses if a in self._desired)
-            withdraw: dict[Cidr, Placement] = {}
-            for address in addresses:
-                placed, target = self._placed.get(address), wanted.get(address)
-                if placed is not None and (target is None or target.interface != placed.interface):
-                    withdraw[address] = placed
-            for address, placed in withdraw.items():
-                if not self._is_flap(address, placed):
-                    self._unforgotten.setdefault(address, 0)
-            self._withdraw(channel, withdraw)
-            for address in addresses:
-                if address not in self._placed and address not in wanted:
-                    self._clear(address)
-            for address, pending in waiting.items():
-                if address not in self._placed:
-                    self._retries.pop(address, None)
-                    self._pending[address] = pending
-            self._forget()
-            put = {
-                address: target
-                for address, target in wanted.items()
-                if address in again or address in self._retries or self._placed.get(address) != target
-            }
-            self._put(channel, put)
-        except Busy as busy:
-            self._failed(addresses, str(busy))
-            raise
+        wanted, waiting = self._places(a for a in addresses if a in self._desired)
+        withdraw: dict[Cidr, Placement] = {}
+        for address in addresses:
+            placed, target = self._placed.get(address), wanted.get(address)
+            if placed is not None and (target is None or target.interface != placed.interface):
+                withdraw[address] = placed
+        for address, placed in withdraw.items():
+            if not self._is_flap(address, placed):
+                self._unforgotten.setdefault(address, 0)
+        self._withdraw(channel, withdraw)
+        for address in addresses:
+            if address not in self._placed and address not in wanted:
+                self._clear(address)
+        for address, pending in waiting.items():
+            if address not in self._placed:
+                self._retries.pop(address, None)
+                self._pending[address] = pending
+        self._forget()
+        put = {
+            address: target
+            for address, target in wanted.items()
+            if address in again or address in self._retries or self._placed.get(address) != target
+        }
+        self._put(channel, put)
 
     def _is_flap(self, address: Cidr, placed: Placement) -> bool:
         """Whether an address only lost its interface for now: it stays wanted there, and the interface exists."""
@@ -347,6 +344,15 @@ class Routes:
                 raise Missing(f"{refused} Programming routes needs root, or the capability CAP_NET_ADMIN.")
             problems[owner] = str(refused)
         return problems
+
+    @contextlib.contextmanager
+    def _noting_failure(self, addresses: Iterable[Cidr]) -> Iterator[None]:
+        """When the kernel does not answer, nobody knows what became of these addresses: all of them are tried again."""
+        try:
+            yield
+        except Busy as busy:
+            self._failed(list(addresses), str(busy))
+            raise
 
     def _failed(self, addresses: Iterable[Cidr], reason: str) -> None:
         now = self._clock()
