@@ -134,6 +134,7 @@ class Loop:
     def pause_repair(self, seconds: float) -> None:
         """Do not repair what others change for a while; changes of intent are still programmed."""
         self._paused_until = asyncio.get_running_loop().time() + seconds
+        self._wake.set()
 
     # The loop itself.
 
@@ -230,15 +231,19 @@ class Loop:
         """Whether the packet filter is as desired."""
         if self._tables_backoff.wait(now) > 0:
             return False
+        in_step = self._programmed and not self._tables_backoff.failing
+        read_back = self._read_back and not (in_step and now < self._paused_until)
+        if read_back:
+            self._read_back = False
         try:
-            if self._read_back and not (self._paused(now) and not self._tables_backoff.failing):
-                self._read_back = False
-                drifts = await self._in_kernel(lambda: self._backend.sync(self._renderer.tables))
-                if self._programmed:
-                    self._repaired(f"IPv{drift.family} {drift.what}: {drift.found}" for drift in drifts)
-            elif self._changes:
+            if self._changes and in_step:
+                # First our own changes, so that what the read-back finds different is someone else's doing.
                 changes = tuple(self._changes)
                 await self._in_kernel(lambda: self._backend.apply(changes))
+            if read_back:
+                drifts = await self._in_kernel(lambda: self._backend.sync(self._renderer.tables))
+                if in_step:
+                    self._repaired(f"IPv{drift.family} {drift.what}: {drift.found}" for drift in drifts)
         except (ProgrammingError, OSError) as error:
             self._read_back = True
             self._tables_backoff.failed(now)
