@@ -20,7 +20,7 @@ INTERFACE_LENGTH: Final = 15
 """The longest name of a Linux interface."""
 
 _SEPARATOR: Final = re.compile(r"(?<!-)-(?!-)")
-_PART: Final = re.compile(r"[^-]+(?:--[^-]+)*")
+_PART: Final = re.compile(r"[^-]+(?:(?:--)+[^-]+)*")
 
 
 class BadName(ModelError):
