@@ -5,26 +5,19 @@ a 10.0.1.11 --- 10.0.1.1 router 10.0.2.1 --- 10.0.2.11 b      (and fd00:1::/64, 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from calico.bgp.bird import render
-from calico.bgp.daemon import Bird
+from support.birds import Host, Watched, eventually
 from support.netns import Namespace, link, namespaces, needs_root
 from support.speakers import configuration, node, peer, pool, speaker
 
 pytestmark = [pytest.mark.root, needs_root]
-
-T = TypeVar("T")
 
 ROUTER = """\
 router id 10.0.1.1;
@@ -64,69 +57,6 @@ def text(name: str, *more: Any) -> str:
     return render(speaker(name, *FACTS, *more, blocks=BLOCKS[name]))
 
 
-def eventually(holds: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until ``holds``; a test fails that waits in vain."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"did not come true within {seconds} s: {holds.__doc__ or holds}"
-        time.sleep(0.1)
-
-
-class Host:
-    """A host with one uplink, a workload interface, and its BIRD."""
-
-    def __init__(self, name: str, number: int, namespace: Namespace, run_dir: Path) -> None:
-        self.name = name
-        self.namespace = namespace
-        self.run_dir = run_dir
-        self.router = f"10.0.{number}.1"
-        self.bird = Bird(run_dir)
-        namespace.run("ip", "address", "add", f"10.0.{number}.11/24", "dev", "eth0")
-        namespace.run("ip", "address", "add", f"fd00:{number}::11/64", "dev", "eth0", "nodad")
-        namespace.run("ip", "link", "add", "cali1", "type", "veth", "peer", "name", "inside")
-        namespace.run("ip", "link", "set", "cali1", "up")
-        namespace.run("ip", "link", "set", "inside", "up")
-
-    def do(self, body: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine inside the host."""
-        return self.namespace.call(lambda: asyncio.run(body()))
-
-    def routes(self, prefix: str) -> list[str]:
-        """The kernel's routes to exactly ``prefix``, in one form."""
-        family = "-6" if ":" in prefix else "-4"
-        lines = self.namespace.run("ip", family, "route", "show", "exact", prefix).stdout.splitlines()
-        return [" ".join(line.split()) for line in lines]
-
-    def sessions(self) -> dict[str, tuple[str, str]]:
-        """State and time stamp of each session."""
-        return {one.name: (one.info, one.since) for one in self.do(self.bird.sessions)}
-
-    def established(self) -> bool:
-        """Whether all sessions are up."""
-        sessions = self.sessions()
-        return bool(sessions) and all(info == "Established" for info, _ in sessions.values())
-
-    def announced(self, family: int) -> set[str]:
-        """The prefixes that pass the filter towards peers."""
-        lines = self.do(lambda: self.bird.control.ask(f"show route filter to_peers{family}"))
-        return {line.text.split()[0] for line in lines if "/" in line.text.split(" ")[0]}
-
-    def kill(self) -> None:
-        """End BIRD as a crash would."""
-        os.kill(int((self.run_dir / "bird.pid").read_text()), signal.SIGKILL)
-        eventually(lambda: not self.do(self.bird.running))
-
-    @contextlib.contextmanager
-    def route(self, *words: str) -> Iterator[None]:
-        """A route that is there for a while, as the agent would write it for a workload."""
-        family = "-6" if ":" in words[0] else "-4"
-        self.namespace.run("ip", family, "route", "add", *words)
-        try:
-            yield
-        finally:
-            self.namespace.run("ip", family, "route", "del", *words)
-
-
 class World:
     """Two hosts and the router."""
 
@@ -147,13 +77,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             link(namespace, "eth0", router, f"to-{name}")
             router.run("ip", "address", "add", f"10.0.{number}.1/24", "dev", f"to-{name}")
             router.run("ip", "address", "add", f"fd00:{number}::1/64", "dev", f"to-{name}", "nodad")
-            (directory / name).mkdir()
-            hosts[name] = Host(name, number, namespace, directory / name)
+            hosts[name] = Host(
+                name, namespace, directory / name, f"10.0.{number}.11/24", f"fd00:{number}::11/64"
+            )
         (directory / "router.conf").write_text(ROUTER)
         options = ("-c", f"{directory}/router.conf", "-s", f"{directory}/r.ctl", "-P", f"{directory}/r.pid")
         router.run("bird", *options)
         for host in hosts.values():
-            assert host.do(lambda host=host: host.bird.ensure(text(host.name))) == "started"
+            assert host.load(text(host.name)) == "started"
         for host in hosts.values():
             eventually(host.established)
         yield World(hosts["a"], hosts["b"], router)
@@ -265,9 +196,9 @@ def test_reload_adds_a_peer_without_flap(world: World) -> None:
     before = world.a.sessions()
     with Watched(world.a) as watched:
         more = peer("more", node="a", peer_ip="10.0.1.99", as_number=65099)
-        assert world.a.do(lambda: world.a.bird.ensure(text("a", more))) == "reloaded"
+        assert world.a.load(text("a", more)) == "reloaded"
         assert set(world.a.sessions()) - set(before) == {"Node_10_0_1_99"}
-        assert world.a.do(lambda: world.a.bird.ensure(text("a"))) == "reloaded"
+        assert world.a.load(text("a")) == "reloaded"
 
     assert world.a.sessions() == before
     assert watched.deleted() == []
@@ -276,9 +207,9 @@ def test_reload_adds_a_peer_without_flap(world: World) -> None:
 def test_new_block_is_announced_at_once(world: World) -> None:
     """A reload with another block announces it, and withdraws it with the next one."""
     blocks = (*BLOCKS["a"], "10.65.3.0/26")
-    assert world.a.do(lambda: world.a.bird.ensure(render(speaker("a", *FACTS, blocks=blocks)))) == "reloaded"
+    assert world.a.load(render(speaker("a", *FACTS, blocks=blocks))) == "reloaded"
     eventually(lambda: world.b.routes("10.65.3.0/26"))
-    world.a.do(lambda: world.a.bird.ensure(text("a")))
+    world.a.load(text("a"))
     eventually(lambda: not world.b.routes("10.65.3.0/26"))
 
 
@@ -288,7 +219,7 @@ def test_crash_and_restart_lose_no_route(world: World) -> None:
     with Watched(world.a) as here, Watched(world.b) as there:
         world.a.kill()
         assert world.a.routes("10.65.2.0/26") != []
-        assert world.a.do(lambda: world.a.bird.ensure(text("a"))) == "started"
+        assert world.a.load(text("a")) == "started"
         eventually(world.a.established)
         eventually(lambda: not world.a.do(world.a.bird.control.status).recovering)
         # Two scans of the kernel's table later anything wrongly held for stale would be gone.
@@ -305,54 +236,9 @@ def test_stop_leaves_routes_here_and_at_peers(world: World) -> None:
         world.a.do(world.a.bird.stop)
         assert not world.a.do(world.a.bird.running)
         assert world.a.routes("10.65.2.0/26") != []
-        assert world.a.do(lambda: world.a.bird.ensure(text("a"))) == "started"
+        assert world.a.load(text("a")) == "started"
         eventually(world.a.established)
         eventually(lambda: not world.a.do(world.a.bird.control.status).recovering)
 
     assert here.deleted() == []
     assert there.deleted() == []
-
-
-class Watched:
-    """What happens to the routes of a host between two moments."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._file = host.run_dir / "monitor.txt"
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> Self:
-        with self._file.open("w") as out:
-            self._process = self._host.namespace.popen("ip", "-o", "monitor", "route", stdout=out)
-        self._sentinel("192.0.2.200", "Deleted 192.0.2.200")
-        return self
-
-    def _sentinel(self, address: str, expected: str) -> None:
-        """Make sure that the monitor has seen everything up to now: it reports in order."""
-
-        def seen() -> bool:
-            with self._host.route(address, "dev", "cali1"):
-                pass
-            return expected in self._file.read_text()
-
-        eventually(seen)
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._sentinel("192.0.2.201", "Deleted 192.0.2.201")
-        self._process.terminate()
-        self._process.wait(10)
-
-    def deleted(self) -> list[str]:
-        """Routes of BIRD that were taken away.
-
-        BIRD cannot replace an IPv6 route without a gateway in one step, and writes all its routes anew after a
-        restart: an IPv6 blackhole is away for an instant, in which no workload is missed.
-        """
-        return [
-            line
-            for line in self._file.read_text().splitlines()
-            if line.startswith("Deleted")
-            and "proto bird" in line
-            and not line.startswith("Deleted blackhole fd")
-        ]
