@@ -8,8 +8,9 @@ A socket belongs to the network namespace of the thread that opens it, for ever;
 for one task and closed after it, which also keeps late answers of an abandoned task from the next one.
 Every wait is bounded, and a dump that the kernel reports as interrupted is repeated.
 
-A library for this exists (pyroute2). Adding a route costs 13 times as much with it, reading one 30 times, importing it
-0.2 s and 20 MB in every agent, and it loses events in bursts; the tests use it as an independent second opinion.
+A library for this exists (pyroute2). With it, writing a route costs 20 times as much and listing routes 13 times
+(``benchmarks/kernel_netlink.py``), importing it takes 0.2 s and 20 MB in every agent, and it loses events in bursts. The tests
+use it as an independent second opinion on what the kernel holds.
 """
 
 from __future__ import annotations
