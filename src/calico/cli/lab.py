@@ -41,7 +41,7 @@ def lab() -> None:
     \b
     Examples:
       calicoctl lab up
-      calicoctl lab exec shop1-1 -- ping -c 3 203.0.113.10
+      calicoctl lab exec shop1-1 -- ping -c 3 internet
       calicoctl lab probe
       calicoctl lab down
     """
@@ -197,11 +197,13 @@ def status(ctx: click.Context, name: str | None, output: str) -> None:
 def exec_(ctx: click.Context, name: str | None, node: str, command: tuple[str, ...]) -> None:
     """Run a command inside a workload, a host, a router, or the internet host.
 
-    A host's programs find its agent and its store by their environment.
+    The names of the lab's nodes stand for their addresses. A host's programs find its agent and its store by
+    their environment.
 
     \b
     Examples:
-      calicoctl lab exec shop1-1 -- traceroute -n 203.0.113.10
+      calicoctl lab exec shop1-1 -- ping -c 3 bank2-2
+      calicoctl lab exec shop1-1 -- traceroute internet
       calicoctl lab exec host2-1 -- calicoctl agent status
       calicoctl lab exec spine -- ip route
     """
@@ -221,9 +223,15 @@ def exec_(ctx: click.Context, name: str | None, node: str, command: tuple[str, .
     host = next((host for host in state.topology.hosts if host.name == short), None)
     if host is not None:
         environment |= agents.environment(directory, state, host)
+    if command[0] == "--":
+        command = command[1:]
+    if not command:
+        raise click.UsageError("which command? calicoctl lab exec NODE -- COMMAND")
     if shutil.which(command[0], path=environment.get("PATH")) is None:
         raise click.ClickException(f"{command[0]}: no such command on this machine")
-    words = namespaces.command(namespace(state.name, short), command)
+    # The mount is the command's alone: ip-netns gives it a mount namespace of its own.
+    named = ["sh", "-c", 'mount --bind "$0" /etc/hosts 2>/dev/null; exec "$@"', str(directory.hosts_file)]
+    words = namespaces.command(namespace(state.name, short), [*named, *command])
     os.execvpe(words[0], words, environment)  # noqa: S606  replaced on purpose: signals and terminal go straight to it
 
 

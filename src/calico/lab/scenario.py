@@ -18,7 +18,19 @@ from typing import Final
 
 import msgspec
 
-from calico.lab import agents, flows, intent, limits, namespaces, probe, processes, responder, routers, wiring
+from calico.lab import (
+    agents,
+    flows,
+    intent,
+    limits,
+    names,
+    namespaces,
+    probe,
+    processes,
+    responder,
+    routers,
+    wiring,
+)
 from calico.lab.description import LAB_NAME
 from calico.lab.state import LabDirectory, LabError, Process, State, labs, remove_empty
 from calico.lab.topology import INTERNET, Topology
@@ -147,6 +159,9 @@ def attach(
     """Give the workloads their namespaces, veths and ``addresses``; the state that knows them."""
     state = msgspec.structs.replace(state, addresses=dict(addresses))
     directory.write(state)
+    machine = Path("/etc/hosts")
+    known = machine.read_text(encoding="utf-8", errors="replace") if machine.exists() else ""
+    directory.hosts_file.write_text(names.hosts_file(state.topology, addresses, known), encoding="utf-8")
     wires = wiring.attachments(state.topology.workloads, addresses, state.name, mtu=state.topology.mtu)
     hosts = len(wires.commands) - len(addresses)
     namespaces.build(wires, state.name, lambda done, whole: told(max(0, done - hosts), whole - hosts))

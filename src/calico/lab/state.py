@@ -72,6 +72,11 @@ class LabDirectory:
         return self.path / DATABASE
 
     @property
+    def hosts_file(self) -> Path:
+        """What programs inside the lab find as /etc/hosts."""
+        return self.path / "hosts.txt"
+
+    @property
     def responder(self) -> Path:
         """What the responder was told, and beside it its log."""
         return self.path / "responder.json"
