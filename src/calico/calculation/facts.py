@@ -122,7 +122,7 @@ def workload(resource: WorkloadEndpoint, namespace: str) -> OwnerFact:
 def local_workload(resource: WorkloadEndpoint, *, closed: bool) -> LocalFact:
     """What the workload's own node needs besides; ``closed`` if the resource is unusable otherwise."""
     if not resource.spec.interface_name:
-        raise Unusable("no interfaceName: the workload cannot be found on its host, and stays closed")
+        raise Unusable("without an interfaceName it cannot be found on its host, and stays closed")
     return LocalFact(resource.spec.interface_name, resource.spec.mac, closed)
 
 

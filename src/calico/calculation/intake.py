@@ -79,27 +79,22 @@ class Intake:
             self._problems.pop(key, None)
 
     def _workload(self, key: Key, value: WorkloadEndpoint | None) -> Iterable[str]:
-        owner, problem = None, ""
+        owner, local = None, None
+        problems: list[str] = []
         if value is not None:
+            here = value.spec.node == self.node
             try:
                 owner = self._intern(facts.workload(value, key.namespace))
             except ValueError as error:
-                problem = str(error)
+                problems.append(f"{'closed entirely' if here else 'as good as absent'}: {error}")
+            if here:
+                try:
+                    local = Local(facts.local_workload(value, closed=owner is None), owner)
+                except ValueError as error:
+                    problems.append(str(error))
         self.owners.put(key, owner)
-        id_ = facts.endpoint_id(key)
-        if value is None or value.spec.node != self.node:
-            self.locals.put(id_, None)
-        elif value.spec.interface_name:
-            self.locals.put(id_, Local(facts.local_workload(value, closed=owner is None), owner))
-            if problem:
-                return (f"closed entirely: {problem}",)
-        else:
-            self.locals.put(id_, None)
-            return (
-                *filter(None, (problem,)),
-                "without an interfaceName it cannot be found on its host, and stays closed",
-            )
-        return (f"as good as absent: {problem}",) if problem else ()
+        self.locals.put(facts.endpoint_id(key), local)
+        return problems
 
     def _host(self, key: Key, value: HostEndpoint | None) -> Iterable[str]:
         owner, local = None, None

@@ -86,6 +86,7 @@ class _Picture:
             except ValueError:
                 continue  # unusable, and as good as absent: calculation.facts says what absence means
         self.profiles[DEFAULT_ALLOW_PROFILE] = read.default_allow()
+        self.labels = {key: self.effective(owner) for key, owner in self.owners.items()}
 
     def _read(self, node: str, key: Key, resource: Resource) -> None:
         match resource:
@@ -161,19 +162,18 @@ class _Picture:
         return EndpointRow(
             interface=local.interface,
             addresses=owner.nets,
-            ingress=self.tiers_of(owner, "ingress"),
-            egress=self.tiers_of(owner, "egress"),
+            ingress=self.tiers_of(self.labels[key], "ingress"),
+            egress=self.tiers_of(self.labels[key], "egress"),
             profiles=owner.profiles,
             mac=local.mac,
         )
 
-    def tiers_of(self, owner: OwnerFact, direction: Direction) -> tuple[TierRow, ...]:
-        """The normal policies that select the endpoint in this direction, tier by tier, in order.
+    def tiers_of(self, labels: Mapping[str, str], direction: Direction) -> tuple[TierRow, ...]:
+        """The normal policies that select these labels in this direction, tier by tier, in order.
 
         Tiers by order and name, those that do not exist last, and denying at their end. Policies by order, those
         without one last, then by ``name/namespace/kind``.
         """
-        labels = self.labels(owner)
         mine = {
             id_: policy
             for id_, policy in self.policies.items()
@@ -192,7 +192,7 @@ class _Picture:
             rows.append((place, TierRow(name, tier.default_action if tier else "Deny", ordered)))
         return tuple(row for _, row in sorted(rows, key=lambda each: each[0]))
 
-    def labels(self, owner: OwnerFact) -> dict[str, str]:
+    def effective(self, owner: OwnerFact) -> dict[str, str]:
         """Own labels, and those of the profiles where they do not say otherwise."""
         return inherit(
             owner.labels, (self.profiles[name].labels for name in owner.profiles if name in self.profiles)
@@ -201,8 +201,8 @@ class _Picture:
     def members(self, spec: SetSpec) -> Iterable[SetMember]:
         """Every address, or every named port, of every owner that the set's selector selects."""
         info = spec.info
-        for owner in self.owners.values():
-            if not spec.selector.matches(self.labels(owner)):
+        for key, owner in self.owners.items():
+            if not spec.selector.matches(self.labels[key]):
                 continue
             for net in owner.nets:
                 if info.type == "net":
