@@ -139,6 +139,7 @@ def test_the_gateway_address_answers_at_once(host: Namespace) -> None:
     """The address that the kernel makes from the usual mac, and would first check for a second, is usable at once."""
     host.run("ip", "link", "set", "cali1", "down")
     host.run("ip", "link", "set", "cali1", "address", WORKLOAD_MAC)
+    host.run("sysctl", "-qw", "net.ipv6.conf.cali1.dad_transmits=20")
     host.run("ip", "link", "set", "cali1", "up")
     assert "tentative" in host.run("ip", "-6", "addr", "show", "dev", "cali1").stdout
     links = Links(Settings())

@@ -42,8 +42,8 @@ def monitor(inside: Namespace) -> Iterator[Monitor]:
 
 
 def heard(monitor: Monitor) -> Changes:
-    """The next report; an empty one if there is none within two seconds."""
-    deadline = time.monotonic() + 2
+    """The next report; an empty one if there is none within five seconds."""
+    deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         select.select(monitor.filenos(), [], [], deadline - time.monotonic())
         report = monitor.read()
@@ -152,7 +152,7 @@ def test_packet_filter_changes_of_a_known_program_are_own(inside: Namespace) -> 
 
     with inside.call(lambda: Monitor(is_own)) as monitor:
         inside.run("nft", "add", "table", "ip", "x")
-        select.select(monitor.filenos(), [], [], 2)
+        select.select(monitor.filenos(), [], [], 5)
 
         assert monitor.read() == Changes()
         assert [writer.name for writer in seen] == ["nft"]

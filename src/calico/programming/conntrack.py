@@ -59,11 +59,6 @@ class Entry(NamedTuple):
     replies_to: Cidr
     zone: int = 0
 
-    @property
-    def addresses(self) -> frozenset[Cidr]:
-        """Every address that takes part, before and after translation."""
-        return frozenset((self.source, self.destination, self.replies_from, self.replies_to))
-
 
 def forget(addresses: Collection[Cidr]) -> Deleted:
     """Delete every connection that one of ``addresses`` opened, or answers (also under a translated address).
