@@ -40,7 +40,7 @@ class SelectorError(ModelError):
 class Problem:
     """One thing that is wrong with one resource.
 
-    ``source`` is the file, ``document`` counts its resources from 0, ``line`` and ``column`` count from 1
+    ``source`` is the file, ``document`` counts its YAML documents from 0, ``line`` and ``column`` count from 1
     and are 0 where the text is not known. ``message`` says what is wrong, ``remedy`` what would be right;
     ``excerpt`` is the offending line. ``kind`` and ``name`` are empty where the text does not tell.
     """

@@ -390,6 +390,41 @@ def test_records_round_trip(key, record):
     assert decode(key, encode(record), 1) == record
 
 
+def test_records_are_written_as_others_read_them():
+    """IPAM's records have the field names of Calico's store."""
+    block = IPAMBlock(
+        cidr="10.0.0.0/32",
+        affinity_claim_time="2020-01-01T00:00:00Z",
+        allocations=[0],
+        unallocated=[],
+        attributes=[AllocationAttribute(handle_id="h", released_at="2020-01-02T00:00:00Z")],
+    )
+
+    assert json.loads(encode(block)) == {
+        "cidr": "10.0.0.0/32",
+        "affinity": None,
+        "affinity_claim_time": "2020-01-01T00:00:00Z",
+        "allocations": [0],
+        "unallocated": [],
+        "attributes": [
+            {
+                "handle_id": "h",
+                "secondary": None,
+                "alternateOwnerAttrs": None,
+                "releasedAt": "2020-01-02T00:00:00Z",
+            }
+        ],
+        "sequenceNumber": 0,
+        "sequenceNumberForAllocation": {},
+        "deleted": False,
+    }
+
+
+def test_old_affinities_are_empty():
+    """An affinity without any value is one that an old writer confirmed."""
+    assert decode(Key("BlockAffinity", "10.0.0.0/26", "host:a"), b"", 1) == BlockAffinity(state="confirmed")
+
+
 def test_other_writers_are_tolerated():
     """Fields of newer writers and nulls of careless ones are passed over, at any depth."""
     stored = json.dumps(
