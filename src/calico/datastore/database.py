@@ -5,7 +5,8 @@ Out:  its result, or a ``StoreError``; the file is consistent wherever a process
 Next: ``datastore.sqlite`` makes a store of it.
 
 * ``entry`` holds what is stored now. ``change`` holds what each revision made of a path and what was there
-  before, so an older state is today's with the later changes undone. The last revision is the store's.
+  before, so an older state is today's with the later changes undone. The last revision is the store's. A
+  revision's changes are numbered from the revision times ``SPAN``, so the newest are always at the end.
 * Each writer forgets old history now and then; the file stops growing, because free pages are used again.
 * A lease ends at a reading of the kernel's clock since boot, or with the boot. Whoever does anything with the
   store first ends the leases that are due, whoever was granted them, and a process that watches does so in time.
@@ -33,6 +34,9 @@ from calico.datastore.sqlite_file import connect, create, explained, open_touch
 
 AHEAD: Final = 1_000_000
 """How far the revision moves when the file was replaced: more than was written since the backup."""
+
+SPAN: Final = 1 << 20
+"""How many changes one revision may have."""
 
 
 class Changes(NamedTuple):
@@ -115,9 +119,9 @@ class Database:
             last = state.revision if upto is None else upto
             within, bounds = _under(prefix)
             rows = connection.execute(
-                f"SELECT path, value, revision FROM change WHERE revision > ? AND revision <= ? AND {within}"  # noqa: S608 - our own words
-                " ORDER BY revision, path",
-                (after, last, *bounds),
+                f"SELECT path, value, number / {SPAN} FROM change WHERE number >= ? AND number < ? AND {within}"  # noqa: S608 - our own words
+                " ORDER BY number",
+                ((after + 1) * SPAN, (last + 1) * SPAN, *bounds),
             )
             events = tuple(map(Event._make, rows))
             (due,) = connection.execute("SELECT min(expires) FROM lease").fetchone()
@@ -172,9 +176,9 @@ class Database:
             if at == state.revision:
                 return Listing(at, entries)
             undone = connection.execute(
-                f"SELECT path, old_value, old_revision FROM change WHERE revision > ? AND {within}"  # noqa: S608 - our own words
-                " ORDER BY revision DESC",
-                (at, *bounds),
+                f"SELECT path, old_value, old_revision FROM change WHERE number >= ? AND {within}"  # noqa: S608 - our own words
+                " ORDER BY number DESC",
+                ((at + 1) * SPAN, *bounds),
             )
             past = {entry.path: entry for entry in entries}
             for path, old_value, old_revision in undone:
@@ -186,15 +190,15 @@ class Database:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, _State]]:
-        """One consistent view of the file."""
+        """One consistent view of the file, in which no lease is due unless another writer is in the way."""
         with self._explained():
             connection = self._ready()
             connection.execute("BEGIN")
             try:
                 state = _state(connection)
-                if state.revision < self._seen:
+                if self._replaced(state) or self._due(connection):
                     connection.execute("ROLLBACK")
-                    self._replaced(connection)
+                    self._settle_for_reader(connection)
                     connection.execute("BEGIN")
                     state = _state(connection)
                 self._seen = state.revision
@@ -205,13 +209,17 @@ class Database:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tuple[sqlite3.Connection, _State]]:
-        """One transaction: all of it happens, or nothing if it is left by an error."""
+        """One transaction: all of it happens, or nothing if it is left by an error. No lease is due in it."""
         with self._explained():
             connection = self._ready()
             with self._transaction(connection):
                 state = _state(connection)
-                if state.revision < self._seen:
-                    state = self._move_ahead(connection)
+                if self._replaced(state) or self._due(connection):
+                    self._settle(connection)
+                    connection.execute("COMMIT")  # whatever becomes of the rest
+                    self._tell()
+                    connection.execute("BEGIN IMMEDIATE")
+                    state = _state(connection)
                 self._seen = state.revision
                 yield connection, state
 
@@ -237,19 +245,30 @@ class Database:
                 raise
 
     def _ready(self) -> sqlite3.Connection:
-        """The connection to the file that is at the path now, in which no lease is due."""
+        """The connection to the file that is at the path now."""
         if self._closed:
             raise Unavailable(f"{self.path} was closed by this process; open it again")
         if self._connection is None or _identity(self.path) != self._file:
             self._drop()
             self._open()
-        connection = self._connection
-        assert connection is not None
-        if self._due(connection):
-            # Who cannot write now reads what is there; a later call, or another process, will end the leases.
-            with contextlib.suppress(sqlite3.OperationalError), self._transaction(connection):
-                self._end_leases(connection, _state(connection).revision + 1, self._due(connection))
-        return connection
+        assert self._connection is not None
+        return self._connection
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        """In a transaction: move ahead in a file that was replaced, and end the leases that are due."""
+        state = _state(connection)
+        if self._replaced(state):
+            state = self._move_ahead(connection, state)
+        self._end_leases(connection, state.revision + 1, self._due(connection))
+
+    def _settle_for_reader(self, connection: sqlite3.Connection) -> None:
+        """The same outside of a transaction. Who cannot write now sees a lease a little longer, but no old history."""
+        try:
+            with self._transaction(connection):
+                self._settle(connection)
+        except sqlite3.OperationalError:
+            if self._replaced(_state(connection)):
+                raise
 
     def _open(self) -> None:
         if not self.path.exists():
@@ -259,22 +278,17 @@ class Database:
                 )
             create(self.path)
         found = self.path.stat()
-        self._connection = connection = connect(self.path, self._busy)
+        connection = connect(self.path, self._busy)
         try:
             self._touch = open_touch(self.path)
-            self._file = found.st_dev, found.st_ino
-            self._check_place(connection)
-        except BaseException:
-            self._drop()
+        except OSError:
+            connection.close()
             raise
-
-    def _check_place(self, connection: sqlite3.Connection) -> None:
-        """What was opened is at the path, and is the file that it was made as."""
-        assert self._file is not None
+        self._connection = connection
+        self._file = found.st_dev, found.st_ino
         if _identity(self.path) != self._file:
+            self._drop()
             raise Unavailable(f"{self.path} was replaced while it was opened; try again")
-        if _state(connection).inode != self._file[1]:
-            self._replaced(connection)
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -284,20 +298,17 @@ class Database:
             os.close(self._touch)
             self._touch = -1
 
-    def _replaced(self, connection: sqlite3.Connection) -> None:
-        """The file is not what it was: a copy or a backup has taken its place. Its history counts no more."""
-        assert self._file is not None
-        with self._transaction(connection):
-            state = _state(connection)
-            if state.inode != self._file[1] or state.revision < self._seen:
-                self._move_ahead(connection)
+    def _replaced(self, state: _State) -> bool:
+        """Whether a copy or a backup has taken the place of the file that this process, or its maker, knew."""
+        return state.revision < self._seen or (self._file is not None and state.inode != self._file[1])
 
-    def _move_ahead(self, connection: sqlite3.Connection) -> _State:
+    def _move_ahead(self, connection: sqlite3.Connection, state: _State) -> _State:
         assert self._file is not None
-        ahead = max(self._seen, _state(connection).revision) + AHEAD
+        inode = self._file[1]
+        ahead = max(self._seen, state.revision) + AHEAD
         _forget(connection, ahead)
-        connection.execute("UPDATE state SET inode = ?", (self._file[1],))
-        return _State(ahead, ahead, self._file[1])
+        connection.execute("UPDATE state SET inode = ?", (inode,))
+        return _State(ahead, ahead, inode)
 
     def _tell(self) -> None:
         """Wake all who watch. A commit into a file that is no longer there is one that may be lost."""
@@ -323,7 +334,7 @@ class Database:
             orphans += map(Entry._make, rows.fetchall())
             connection.execute("DELETE FROM lease WHERE number = ?", (lease,))
         if orphans:
-            self._remove(connection, revision, orphans)
+            self._remove(connection, revision, sorted(orphans))
 
     def _put(
         self,
@@ -355,10 +366,10 @@ class Database:
     ) -> None:
         """Write down what ``revision`` made of paths, and what was there; forget what is older than the history."""
         connection.executemany(
-            "INSERT INTO change (revision, path, value, old_value, old_revision) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO change (number, path, value, old_value, old_revision) VALUES (?, ?, ?, ?, ?)",
             [
-                (revision, path, value, before and before.value, before and before.revision)
-                for path, value, before in changes
+                (number, path, value, before and before.value, before and before.revision)
+                for number, (path, value, before) in enumerate(changes, revision * SPAN)
             ],
         )
         oldest = horizon(revision, self._history)
@@ -373,14 +384,15 @@ def _entry(connection: sqlite3.Connection, path: str) -> Entry | None:
 
 def _state(connection: sqlite3.Connection) -> _State:
     row = connection.execute(
-        "SELECT compacted, max(compacted, coalesce((SELECT max(revision) FROM change), 0)), inode FROM state"
+        "SELECT compacted, "  # noqa: S608 - our own words
+        f"max(compacted, coalesce((SELECT max(number) / {SPAN} FROM change), 0)), inode FROM state"
     ).fetchone()
     return _State(*row)
 
 
 def _forget(connection: sqlite3.Connection, revision: int) -> None:
     """Keep no history up to ``revision``."""
-    connection.execute("DELETE FROM change WHERE revision <= ?", (revision,))
+    connection.execute("DELETE FROM change WHERE number < ?", ((revision + 1) * SPAN,))
     connection.execute("UPDATE state SET compacted = max(compacted, ?)", (revision,))
 
 

@@ -44,13 +44,12 @@ _TABLES: Final = (
     ) WITHOUT ROWID""",
     "CREATE INDEX entry_lease ON entry (lease) WHERE lease IS NOT NULL",
     """CREATE TABLE change (
-        revision INTEGER,
-        path TEXT,
+        number INTEGER PRIMARY KEY,
+        path TEXT NOT NULL,
         value BLOB,
         old_value BLOB,
-        old_revision INTEGER,
-        PRIMARY KEY (revision, path)
-    ) WITHOUT ROWID""",
+        old_revision INTEGER
+    )""",
     """CREATE TABLE lease (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         seconds REAL NOT NULL,
@@ -59,6 +58,11 @@ _TABLES: Final = (
     )""",
 )
 _WAL_LIMIT: Final = 64 << 20
+"""How many bytes of log may stay on the disk."""
+
+_CHECKPOINT: Final = 4_000
+"""After how many pages of log they are moved into the database, which flushes the disk."""
+
 _OWNER_ONLY: Final = 0o600
 
 
@@ -114,6 +118,7 @@ def connect(path: Path, busy: float) -> sqlite3.Connection:
     try:
         _recognise(connection, path)
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
     except BaseException:
         connection.close()

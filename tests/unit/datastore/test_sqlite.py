@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from calico.datastore.api import TooOld, Unavailable
+from calico.datastore.api import Conflict, TooOld, Unavailable
 from calico.datastore.database import AHEAD, Database
 from calico.datastore.sqlite import SQLiteStore
 from calico.datastore.sqlite_file import SCHEMA, Incompatible, create
@@ -294,7 +294,7 @@ def test_file_that_was_lost_comes_back(tmp_path: Path) -> None:
     run(path, test)
 
 
-@pytest.mark.parametrize("first", ["read", "write", "watch"])
+@pytest.mark.parametrize("first", ["read", "write", "refused write", "watch"])
 def test_backup_restored_into_the_open_file(tmp_path: Path, first: str) -> None:
     """A backup that is written into the file itself is noticed by its lower revision, whoever looks first."""
     path = tmp_path / "calico.db"
@@ -312,9 +312,12 @@ def test_backup_restored_into_the_open_file(tmp_path: Path, first: str) -> None:
                 assert await store.get("/b") is None
             elif first == "write":
                 assert await store.put("/c", b"", revision=None) == revision + AHEAD + 1
+            elif first == "refused write":
+                with pytest.raises(Conflict):
+                    await store.delete("/b", revision=revision)
             with pytest.raises(TooOld):
                 await following
-        assert (await store.list("/")).revision >= revision + AHEAD
+        assert (await store.list("/")).revision == revision + AHEAD + (first == "write")
 
     run(path, test)
 
@@ -418,7 +421,7 @@ def test_file_stops_growing(tmp_path: Path) -> None:
         return path.stat().st_size + beside(path, "-wal").stat().st_size
 
     first = size_after(2500)
-    assert size_after(5000) <= first * 1.25
+    assert size_after(4000) <= first * 1.25
     database.close()
 
 
