@@ -29,6 +29,8 @@ from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
     DEFAULT_ALLOW_PROFILE,
+    DEFAULT_TIER,
+    DEFAULT_TIER_ORDER,
     GlobalNetworkPolicy,
     NetworkPolicy,
     Profile,
@@ -115,7 +117,7 @@ def workload(resource: WorkloadEndpoint, namespace: str) -> OwnerFact:
         namespaced(resource.metadata.labels, namespace, spec.service_account_name, spec.orchestrator),
         tuple(spec.profiles),
         tuple(_port(port) for port in spec.ports if port.name),
-        tuple(map(_address, spec.ip_networks)),
+        tuple(dict.fromkeys(map(_address, spec.ip_networks))),
     )
 
 
@@ -150,7 +152,12 @@ def host(resource: HostEndpoint) -> tuple[OwnerFact, LocalFact, tuple[str, ...]]
         raise Unusable(
             "; ".join((*problems, "neither interfaceName nor a valid expected IP: it governs no interface"))
         )
-    owner = OwnerFact(cluster_wide(resource.metadata.labels), tuple(spec.profiles), tuple(ports), tuple(nets))
+    owner = OwnerFact(
+        cluster_wide(resource.metadata.labels),
+        tuple(spec.profiles),
+        tuple(ports),
+        tuple(dict.fromkeys(nets)),
+    )
     return owner, LocalFact(spec.interface_name), tuple(problems)
 
 
@@ -200,10 +207,13 @@ def policy(resource: NetworkPolicy | GlobalNetworkPolicy, key: PolicyId) -> Poli
     return PolicyFact(selector, spec.tier, order, ingress, egress, rules, hook, forward)
 
 
-def tier(resource: Tier) -> TierFact:
-    """A tier; without an order it comes after all that have one."""
-    order = inf if resource.spec.order is None else resource.spec.order
-    return TierFact(order, resource.spec.default_action or "Deny")
+def tier(resource: Tier | None, name: str) -> TierFact | None:
+    """A tier; without an order it comes after all that have one. The default tier is there without being stored."""
+    unset = DEFAULT_TIER_ORDER if name == DEFAULT_TIER else inf
+    if resource is None:
+        return TierFact(unset, "Deny") if name == DEFAULT_TIER else None
+    order = resource.spec.order
+    return TierFact(unset if order is None else order, resource.spec.default_action or "Deny")
 
 
 def profile(resource: Profile, name: str) -> ProfileFact:

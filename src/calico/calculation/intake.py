@@ -22,7 +22,14 @@ from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.fact import Update
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
-from calico.model.policy import DEFAULT_ALLOW_PROFILE, GlobalNetworkPolicy, NetworkPolicy, Profile, Tier
+from calico.model.policy import (
+    DEFAULT_ALLOW_PROFILE,
+    DEFAULT_TIER,
+    GlobalNetworkPolicy,
+    NetworkPolicy,
+    Profile,
+    Tier,
+)
 from calico.model.pool import IPPool
 from calico.tables.table import Table
 
@@ -48,6 +55,7 @@ class Intake:
             self.pools,
         )
         self.profiles.put(DEFAULT_ALLOW_PROFILE, facts.default_allow())
+        self.tiers.put(DEFAULT_TIER, facts.tier(None, DEFAULT_TIER))
 
         self._problems: dict[Key, str] = {}
         self.problems: Mapping[Key, str] = MappingProxyType(self._problems)
@@ -125,7 +133,7 @@ class Intake:
         return fact.rules.problems if fact else ()
 
     def _tier(self, key: Key, value: Tier | None) -> Iterable[str]:
-        self.tiers.put(key.name, None if value is None else facts.tier(value))
+        self.tiers.put(key.name, facts.tier(value, key.name))
         return ()
 
     def _profile(self, key: Key, value: Profile | None) -> Iterable[str]:

@@ -37,7 +37,14 @@ from calico.model.address import Cidr
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
-from calico.model.policy import DEFAULT_ALLOW_PROFILE, GlobalNetworkPolicy, NetworkPolicy, Profile, Tier
+from calico.model.policy import (
+    DEFAULT_ALLOW_PROFILE,
+    DEFAULT_TIER,
+    GlobalNetworkPolicy,
+    NetworkPolicy,
+    Profile,
+    Tier,
+)
 from calico.model.pool import IPPool
 from calico.model.resource import Resource
 
@@ -77,7 +84,7 @@ class _Picture:
         self.owners: dict[Key, OwnerFact] = {}
         self.locals: dict[EndpointId, tuple[Key, LocalFact]] = {}
         self.policies: dict[PolicyId, PolicyFact] = {}
-        self.tiers: dict[str, TierFact] = {}
+        self.tiers: dict[str, TierFact | None] = {DEFAULT_TIER: read.tier(None, DEFAULT_TIER)}
         self.profiles: dict[str, ProfileFact] = {}
         self.pools: dict[str, PoolFact] = {}
         for key, resource in facts.items():
@@ -107,7 +114,7 @@ class _Picture:
             case NetworkPolicy() | GlobalNetworkPolicy():
                 self.policies[read.policy_id(key)] = read.policy(resource, read.policy_id(key))
             case Tier():
-                self.tiers[key.name] = read.tier(resource)
+                self.tiers[key.name] = read.tier(resource, key.name)
             case Profile():
                 self.profiles[key.name] = read.profile(resource, key.name)
             case IPPool():

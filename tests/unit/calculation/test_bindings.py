@@ -53,6 +53,29 @@ def test_tiers_come_in_order_and_missing_ones_last() -> None:
     assert [each.default_action for each in row.ingress] == ["Deny", "Pass", *["Deny"] * 4]
 
 
+def test_the_default_tier_needs_no_resource() -> None:
+    """It stands at 1,000,000 and denies unless a resource says otherwise, also one without an order."""
+    world = World(
+        tier("before", 999_999.0),
+        tier("after", 1_000_001.0),
+        *[policy(f"in-{name}", tier=name) for name in ("missing", "after", "default", "before")],
+        endpoint("w"),
+    )
+    order = ["before", "default", "after", "missing"]
+    assert [name for name, _ in world.order("w")] == order
+
+    world.add(tier("default", None, "Pass"))
+    assert [name for name, _ in world.order("w")] == order
+    row = world.endpoint("w")
+    assert row is not None
+    assert row.ingress[1].default_action == "Pass"
+
+    world.remove("default")
+    row = world.endpoint("w")
+    assert row is not None
+    assert row.ingress[1].default_action == "Deny"
+
+
 def test_policies_come_in_order_within_a_tier() -> None:
     """By order, those without one last, ties by name, then namespace, then kind."""
     world = World(

@@ -19,6 +19,18 @@ def test_each_local_address_is_behind_its_interface() -> None:
     assert world.state.routes == {parse_cidr("10.0.0.1"): row, parse_cidr("fd00::1"): row}
 
 
+def test_an_address_given_twice_is_one() -> None:
+    """An endpoint's addresses keep their order, and each is there once."""
+    world = World(
+        endpoint("a", address=["10.0.0.2", "10.0.0.1/32", "10.0.0.2/32"]),
+        host_endpoint("h", address=["192.0.2.1", "192.0.2.1"]),
+    )
+    assert [len(row.addresses) for row in world.state.endpoints.values()] in ([2, 1], [1, 2])
+    row = world.endpoint("a")
+    assert row is not None
+    assert [str(address) for address in row.addresses] == ["10.0.0.2/32", "10.0.0.1/32"]
+
+
 def test_of_two_workloads_with_one_address_the_first_has_the_route() -> None:
     """The lower name wins whichever came first, and the other takes over."""
     world = World(endpoint("b", address="10.0.0.1"))
