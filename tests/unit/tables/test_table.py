@@ -116,6 +116,18 @@ def test_a_relation_is_a_table_of_pairs(puts: list[tuple[str, int, bool | None]]
     assert all(pair in relation for pair in table)
 
 
+def test_a_pair_that_was_taken_back_has_not_changed() -> None:
+    """A pair put and taken back, or removed and put again, is no change."""
+    relation: Relation[Pair] = Relation(Pair)
+    relation.put(Pair("a", 1), True)
+    relation.forget()
+    for row in (None, True):
+        relation.put(Pair("a", 1), row)
+    for row in (True, None):
+        relation.put(Pair("b", 2), row)
+    assert changes(relation) == {}
+
+
 def test_a_relation_knows_what_was_before() -> None:
     """A pair taken out in this batch was there before it."""
     relation: Relation[Pair] = Relation(Pair)
