@@ -136,6 +136,29 @@ def test_a_block_route_is_not_a_workloads_route() -> None:
     assert not found.moved
 
 
+def test_a_neighbour_with_the_wrong_hardware_address_is_written_again() -> None:
+    """What is permanent but wrong is put right, and the report says what was there."""
+    wanted = {ONE: Placement(CALI1, "cali1", MAC)}
+    wrong = Neighbour(CALI1, ONE, "02:00:00:00:00:99", 0x80)
+
+    found = survey(wanted, {ONE: "cali1"}, WORKLOADS, (), [KIND.route(ONE, CALI1)], [wrong], KIND)
+
+    assert found.put == wanted
+    assert [drift.found for drift in found.drift] == ["changed: 02:00:00:00:00:99"]
+
+
+def test_an_ipv6_route_is_put_again_after_its_twin_was_dropped() -> None:
+    """A gateway route like ours cannot be told apart when deleting, so ours is written again after it."""
+    wanted = {SIX: Placement(CALI1, "cali1", "")}
+    right = KIND.route(SIX, CALI1)
+    twin = right._replace(plain=False)
+
+    found = survey(wanted, {SIX: "cali1"}, WORKLOADS, (), [right, twin], [], KIND)
+
+    assert found.drop_routes == [twin]
+    assert found.put == wanted
+
+
 def test_neighbours_that_the_kernel_learned_are_left_alone() -> None:
     """Only permanent neighbours are compared; reachable, stale and failed ones come and go by themselves."""
     found = survey({}, {ONE: "cali1"}, WORKLOADS, (), [], [Neighbour(CALI1, ONE, MAC, 0x02)], KIND)
