@@ -276,7 +276,7 @@ class Database:
                 raise Unavailable(
                     f"{self.path} was deleted; restore it, or start this program anew to begin with an empty store"
                 )
-            create(self.path)
+            create(self.path, self._busy)
         found = self.path.stat()
         connection = connect(self.path, self._busy)
         try:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -83,8 +84,10 @@ def open_touch(path: Path) -> int:
     return os.open(touch_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
 
 
-def create(path: Path) -> None:
+def create(path: Path, busy: float) -> None:
     """Make an empty store at ``path``, and its directory. Nothing happens if one is there, or comes meanwhile.
+
+    One process makes it; others wait for it up to ``busy`` seconds.
 
     What a crash can leave behind is a hidden file ``.NAME.*``, which nobody reads.
     """
@@ -92,7 +95,7 @@ def create(path: Path) -> None:
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     touch = open_touch(path)
     try:
-        fcntl.flock(touch, fcntl.LOCK_EX)
+        _lock(touch, path, busy)
         if path.exists():
             return
         # A log without its database is of a store that was deleted; SQLite would play it into ours.
@@ -152,6 +155,21 @@ def explained(path: Path, busy: float) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise Unavailable(f"{path} cannot be used: {error}") from error
+
+
+def _lock(descriptor: int, path: Path, busy: float) -> None:
+    deadline = time.monotonic() + busy
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"another process has not finished making {path} in {busy:g} seconds; try again"
+                ) from None
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _recognise(connection: sqlite3.Connection, path: Path) -> None:

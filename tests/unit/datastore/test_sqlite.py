@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
@@ -121,7 +122,7 @@ def test_content_survives_closing(tmp_path: Path) -> None:
 def test_newer_schema_is_refused(tmp_path: Path) -> None:
     """A file of a newer version is left alone, and the error says what to do."""
     path = tmp_path / "calico.db"
-    create(path)
+    create(path, 1)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
 
@@ -171,6 +172,20 @@ def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
             await store.get("/a")
 
     run(tmp_path / "file" / "calico.db", test)
+
+
+def test_another_process_that_hangs_while_it_makes_the_file(tmp_path: Path) -> None:
+    """Who waits for a file that another process began to make and does not finish is told so."""
+    path = tmp_path / "calico.db"
+
+    async def test(store: SQLiteStore) -> None:
+        with beside(path, "-touch").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(Unavailable, match="has not finished making"):
+                await store.get("/a")
+        assert await store.get("/a") is None
+
+    run(path, test)
 
 
 def test_strange_names_of_files(tmp_path: Path) -> None:
@@ -503,7 +518,7 @@ def test_cancelled_write_has_happened_or_not(tmp_path: Path) -> None:
 def test_file_of_another_user(tmp_path: Path) -> None:
     """Who may not open the file is told to be its owner, and nothing is made elsewhere."""
     path = tmp_path / "calico.db"
-    create(path)
+    create(path, 1)
 
     async def test(store: SQLiteStore) -> None:
         os.seteuid(65534)
