@@ -164,6 +164,18 @@ def test_first_sync_takes_over_what_a_former_run_left(host: Host) -> None:
             ["route 10.65.0.1/32 on cali1: changed"],
         ),
         (
+            ("-4", "route", "append", "10.65.0.1", "dev", "cali2", "scope", "link", "metric", "1024"),
+            ["route 10.65.0.1/32 on cali1: changed"],
+        ),
+        (
+            ("-4", "route", "prepend", "10.65.0.1", "dev", "cali2", "scope", "link", "metric", "1024"),
+            ["route 10.65.0.1/32 on cali1: changed"],
+        ),
+        (
+            ("-6", "route", "append", "fd00:65::1", "dev", "cali2", "metric", "1024"),
+            ["route fd00:65::1/128 on cali1: changed"],
+        ),
+        (
             ("-4", "route", "replace", "10.65.0.1", "via", "192.168.7.2", "metric", "1024"),
             ["route 10.65.0.1/32 on cali1: changed"],
         ),

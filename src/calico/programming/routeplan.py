@@ -58,8 +58,8 @@ class Kind(NamedTuple):
 class Survey:
     """What differs, and what to do about it, in this order: drop, forget connections, put.
 
-    ``moved`` are addresses whose connections are to be forgotten, ``fresh`` those that had no route of any kind. ``grace`` says whether unexpected objects were left alone
-    because their interface has not been known for long.
+    ``moved`` are addresses whose connections are to be forgotten, ``fresh`` those that had no route of any kind.
+    ``grace`` says whether unexpected objects were left alone because their interface has not been known for long.
     """
 
     drift: list[Drift] = field(default_factory=list)
@@ -116,6 +116,7 @@ def survey(
     right: set[Cidr] = set()
     routed: set[Cidr] = set()
     altered: set[Cidr] = set()
+    rivals: dict[Cidr, list[Route]] = {}
     expected = {address: kind.route(address, placement.interface) for address, placement in wanted.items()}
     for route in routes:
         address = route.destination
@@ -127,9 +128,7 @@ def survey(
         if target is not None and (route.metric, route.tos) == (target.metric, target.tos):
             altered.add(address)
             if address.family == 4:
-                # The kernel's key for IPv4: putting ours takes this one's place. IPv6 may keep both.
-                if is_ours(route, workloads) and route.interface != target.interface:
-                    found.moved.add(address)
+                rivals.setdefault(address, []).append(route)
                 continue
         if not is_ours(route, workloads):
             continue
@@ -146,8 +145,14 @@ def survey(
             found.drift.append(
                 Drift(address.family, f"route {address} on {workloads[route.interface]}", "unexpected")
             )
+    for address, others in rivals.items():
+        # The kernel's key for IPv4 is the same: putting ours takes the first one's place. Any more were appended.
+        found.drop_routes += others if address in right else others[1:]
+        elsewhere = {route.interface for route in others} - {wanted[address].interface}
+        if not elsewhere.isdisjoint(workloads):
+            found.moved.add(address)
     _survey_neighbours(found, wanted, interfaces, workloads, young, neighbours)
-    # A dropped IPv6 route may share everything with ours but its gateway: ours is put again after it.
+    # A dropped route may share with ours all that a deletion can say, so ours is put again after it.
     disturbed = {route.destination for route in found.drop_routes if route.destination in altered}
     found.fresh = wanted.keys() - routed
     for address, placement in wanted.items():
