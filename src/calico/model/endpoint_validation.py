@@ -17,6 +17,7 @@ from calico.model.endpoint import HostEndpoint, WorkloadEndpoint, WorkloadPort
 from calico.model.errors import ModelError, Path
 from calico.model.names import BadName, EndpointName
 from calico.model.numbers import WITH_PORTS, dscp_number, protocol_number
+from calico.model.schema import shown
 
 ANY_INTERFACE: Final = "*"
 
@@ -176,14 +177,14 @@ def _profiles(names: list[str]) -> Findings:
 def _qos(path: Path, controls: dict[str, Any]) -> Findings:
     limits = {f"{side}{limit}": bounds for side in ("ingress", "egress") for limit, bounds in _QOS.items()}
     for field, value in controls.items():
-        if field == "dscp":
-            yield from checks.readable((*path, field), dscp_number, value)
-        elif field not in limits:
+        if field != "dscp" and field not in limits:
             yield Finding(
                 (*path, field), "there is no such limit", f"limits are {', '.join(limits)} and dscp"
             )
-        elif not isinstance(value, int):
-            yield Finding((*path, field), f"{value!r} is no whole number", "write one")
+        elif isinstance(value, bool) or not isinstance(value, int | str if field == "dscp" else int):
+            yield Finding((*path, field), f"{shown(value)} is no whole number", "write one, without quotes")
+        elif field == "dscp":
+            yield from checks.readable((*path, field), dscp_number, value)
         elif value:
             yield from checks.within((*path, field), value, *limits[field])
     for side in ("ingress", "egress"):

@@ -138,13 +138,7 @@ def _union(tree: Any, types: tuple[inspect.Type, ...], path: Path) -> Iterator[M
 _SCALARS: Final[dict[type[inspect.Type], tuple[Callable[[Any], bool], str]]] = {
     inspect.StrType: (lambda tree: isinstance(tree, str), "text"),
     inspect.BoolType: (lambda tree: isinstance(tree, bool), "true or false"),
-    inspect.IntType: (
-        lambda tree: (
-            not isinstance(tree, bool)
-            and (isinstance(tree, int) or (isinstance(tree, float) and tree.is_integer()))
-        ),
-        "a whole number",
-    ),
+    inspect.IntType: (lambda tree: isinstance(tree, int) and not isinstance(tree, bool), "a whole number"),
     inspect.FloatType: (
         lambda tree: isinstance(tree, int | float) and not isinstance(tree, bool),
         "a number",
