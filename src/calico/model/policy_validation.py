@@ -115,13 +115,12 @@ def profile(resource: Profile) -> Findings:
         yield Finding(
             ("metadata", "name"), f"profile {DEFAULT_ALLOW_PROFILE} is built in", "choose another name"
         )
-    inherited = {
-        key.removeprefix("pcns.").removeprefix("pcsa."): key for key in resource.spec.labels_to_apply
-    }
-    for finding in checks.labels(
-        (), {short: resource.spec.labels_to_apply[key] for short, key in inherited.items()}
-    ):
-        yield finding._replace(path=("spec", "labelsToApply", inherited[str(finding.path[0])]))
+    for key, value in resource.spec.labels_to_apply.items():
+        own = key.removeprefix("pcns.").removeprefix(
+            "pcsa."
+        )  # what the system puts before it may make it too long
+        for finding in checks.labels((), {own: value}):
+            yield finding._replace(path=("spec", "labelsToApply", key))
     for which, listed in (("ingress", resource.spec.ingress), ("egress", resource.spec.egress)):
         yield from _rules(("spec", which), which, listed, namespaced=False)
 
