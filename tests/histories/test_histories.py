@@ -128,7 +128,7 @@ def buckets(network: Network) -> dict[str, int]:
     """The sizes of everything that a network remembers."""
     sizes = {}
     for number, table in enumerate(network.tables):
-        sizes[f"table {number}"] = len(table)
+        sizes[f"table {number}"] = len(table) + len(getattr(table, "_groups", ()))
         for index_number, index in enumerate(table.indexes):
             sizes[f"table {number}, index {index_number}"] = len(index)
     return sizes | {"interned": len(network.facts.interner), "problems": len(network.problems)}

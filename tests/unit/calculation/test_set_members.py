@@ -131,6 +131,16 @@ def test_a_named_port_is_who_listens_where() -> None:
     assert world.members("all()", "http") == {"10.0.0.1 6:8000", "192.0.2.1 6:8080"}
 
 
+def test_a_port_without_a_name_is_nobodys_business() -> None:
+    """A workload may declare host ports only: rules cannot name them, and they need no number of their own."""
+    world = World(
+        policy("p", ingress=[rule(protocol="TCP", destination={"ports": ["http"]})]),
+        endpoint("w", here, address="10.0.0.1", ports=[("", "TCP", 0), ("http", "TCP", 80)]),
+    )
+    assert world.members("all()", "http") == {"10.0.0.1 6:80"}
+    assert world.network.problems == {}
+
+
 def test_a_shared_port_outlives_one_owner() -> None:
     """Of two endpoints with one address, the one that declares the port keeps it in the set."""
     ports = [("http", "TCP", 80)]

@@ -128,6 +128,17 @@ def test_a_pair_that_was_taken_back_has_not_changed() -> None:
     assert changes(relation) == {}
 
 
+def test_a_relation_forgets_a_half_with_its_last_pair() -> None:
+    """Nothing is kept of a first half that has no pair any more."""
+    relation: Relation[Pair] = Relation(Pair)
+    for right in (1, 2):
+        relation.put(Pair("a", right), True)
+    for right in (1, 2):
+        relation.put(Pair("a", right), None)
+    assert relation._groups == {}
+    assert len(relation) == 0
+
+
 def test_a_relation_knows_what_was_before() -> None:
     """A pair taken out in this batch was there before it."""
     relation: Relation[Pair] = Relation(Pair)
