@@ -38,8 +38,6 @@ _LACKING: Final = (
 )
 _LINE: Final = re.compile(r"line:? (\d+)")
 _SHOWN: Final = 400
-_LOCK_PROBLEM: Final = 4
-"""Exit status of the iptables family when a resource was not to be had."""
 
 
 def run(
@@ -71,7 +69,7 @@ def run(
         return done.stdout
     said = _said(done.stderr or done.stdout)
     sentence = f"{program} failed (status {done.returncode}): {said}{_meant(done.stderr, stdin)}"
-    if done.returncode == _LOCK_PROBLEM or any(sign in done.stderr for sign in _BUSY):
+    if any(sign in done.stderr for sign in _BUSY):
         raise Busy(f"{sentence}; it is tried again")
     if any(sign in done.stderr for sign in _LACKING):
         raise Missing(f"{sentence}; the kernel, or the right to use it, is lacking")

@@ -24,9 +24,10 @@ from calico.ruleset import ast
 from calico.ruleset.ipset import kernel_set_name
 
 TCP: Final = 6
-PORT_PROTOCOLS: Final = (6, 17, 132, 136)
-"""TCP, UDP, SCTP and UDPLite: what a match on ports means when no protocol is named."""
-_DCCP: Final = 33
+_LOOKED_UP: Final = frozenset({6, 17, 132, 136})
+"""TCP, UDP, SCTP and UDPLite: what a port set can hold."""
+_PORTED: Final = _LOOKED_UP | {33}
+"""And DCCP: what a match on ports is about."""
 _ICMP: Final = {4: 1, 6: 58}
 _SLOTS: Final = 15
 """Ports that one multiport match holds; a range takes two."""
@@ -116,8 +117,11 @@ def _protocols(matches: Iterable[ast.Match], family: Family) -> Condition | None
                 allowed = {number} if allowed is None else allowed & {number}
             case _:
                 pass
-    if any(isinstance(m, ast.Ports) or (isinstance(m, ast.PortInSet) and m.negate) for m in matches):
-        allowed = set(PORT_PROTOCOLS) if allowed is None else allowed & {*PORT_PROTOCOLS, _DCCP}
+    for match in matches:
+        ported = isinstance(match, ast.Ports)
+        if ported or (isinstance(match, ast.PortInSet) and match.negate):
+            having = _PORTED if ported else _LOOKED_UP
+            allowed = set(having) if allowed is None else allowed & having
     if allowed is not None:
         # "-p 0" would mean every protocol; no packet that policy sees has the number 0.
         left = sorted(allowed - denied - {0})
