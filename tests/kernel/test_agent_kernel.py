@@ -54,7 +54,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         Host(inside, "host", tmp_path, backend=request.param) as host,
     ):
         cloud = Cloud(tmp_path)
-        inside.run("ip", "route", "add", "169.254.1.1/32", "dev", "lo", "proto", "80", "scope", "link")
         plug(host, a, "a", A4, A6)
         plug(host, b, "b", B4, B6)
         cloud.apply(

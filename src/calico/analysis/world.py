@@ -75,7 +75,7 @@ class World:
         """
         facts: dict[Key, Resource] = {}
         for document in documents:
-            for resource in _resources(document):
+            for resource in resources_of(document):
                 facts[key_of(resource)] = resource
         return cls(facts, settings)
 
@@ -256,9 +256,10 @@ def _protocol(protocol: str | int, family: int) -> int:
     return PROTOCOLS[name]
 
 
-def _resources(document: Mapping[str, Any]) -> list[Resource]:
+def resources_of(document: Mapping[str, Any]) -> list[Resource]:
+    """The resources that one document (or list) is, or is converted to; ``InvalidResources`` if it is not valid."""
     if document.get("kind", "").endswith("List") and isinstance(document.get("items"), list):
-        return [resource for item in document["items"] for resource in _resources(item)]
+        return [resource for item in document["items"] for resource in resources_of(item)]
     if document.get("apiVersion") == API_VERSION:
         return list(codec.load(json.dumps(document), "<document>"))
     return list(kubernetes.convert(document).resources)

@@ -5,13 +5,16 @@ Out:  ``Inventory``; workload interfaces with their settings and their IPv6 gate
 Next: ``routes`` follows the interfaces, ``calculation`` finds HostEndpoints by their addresses.
 
 A workload's default gateways are the same on every host and for every workload. IPv4: 169.254.1.1, which is nobody's
-address; the host answers ARP for it (proxy ARP) as for any other. IPv6: fe80::ecee:eeff:feee:eeee, which an interface with
+address; the host answers ARP for it (proxy ARP) as for any other that it has a route to. So that it answers also on a
+host without a default route, the address has a route of its own, out of the loopback interface; the packet filter
+lets nobody use it. IPv6: fe80::ecee:eeff:feee:eeee, which an interface with
 the hardware address ee:ee:ee:ee:ee:ee has by itself; any other workload interface (a virtual machine's tap, say) is
 given it here, so that a workload may move without its gateway changing.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,7 +24,16 @@ from calico.model.settings import Settings
 from calico.programming.backend import Drift, ProgrammingError
 from calico.programming.netlink import ROUTE, Channel
 from calico.programming.reconciler import plan
-from calico.programming.rtnetlink import Link, drop_link_local, list_addresses, list_links, put_link_local
+from calico.programming.rtnetlink import (
+    SCOPE_LINK,
+    Link,
+    Route,
+    add_route,
+    drop_link_local,
+    list_addresses,
+    list_links,
+    put_link_local,
+)
 from calico.programming.sysctl import Sysctls
 
 WORKLOAD_MAC: Final = "ee:ee:ee:ee:ee:ee"
@@ -29,6 +41,9 @@ WORKLOAD_MAC: Final = "ee:ee:ee:ee:ee:ee"
 
 IPV4_GATEWAY: Final = parse_address("169.254.1.1")
 IPV6_GATEWAY: Final = parse_address("fe80::ecee:eeff:feee:eeee")
+SPECIAL_ROUTES: Final = 80
+"""The protocol number of our routes that do not lead to a workload."""
+_LOOPBACK = "lo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +184,27 @@ class Links:
                 for one in found
                 if not one.problem
             ]
+        if names:
+            drift += self._answer_for_gateway()
         return drift + self._give_gateway(names)
+
+    def _answer_for_gateway(self) -> list[Drift]:
+        """Make sure that there is a route to the IPv4 gateway, without which proxy ARP does not answer for it."""
+        loopback = self.inventory.links.get(_LOOPBACK)
+        self._problems.pop(_LOOPBACK, None)
+        if loopback is None or not loopback.up:
+            self._problems[_LOOPBACK] = (
+                "is down, so workloads may find no gateway unless there is a default route; set it up: ip link set lo up"
+            )
+            return []
+        route = Route(IPV4_GATEWAY, loopback.number, 0, SPECIAL_ROUTES, SCOPE_LINK)
+        with Channel(ROUTE) as channel:
+            (answer,) = channel.transact([add_route(route)])
+        if answer.refused is None:
+            return [Drift(4, f"route {IPV4_GATEWAY.address} dev {_LOOPBACK}", "missing")]
+        if answer.refused.code != errno.EEXIST:
+            self._problems[_LOOPBACK] = str(answer.refused)
+        return []
 
     def _give_gateway(self, names: Collection[str]) -> list[Drift]:
         """Make sure that interfaces have the IPv6 gateway's address, usable at once.

@@ -30,6 +30,7 @@ NETFILTER: Final = 12
 
 CREATE: Final = 0x400
 REPLACE: Final = 0x100
+EXCLUSIVE: Final = 0x200
 
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds to wait for the kernel, each time something is read."""

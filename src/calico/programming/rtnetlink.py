@@ -15,7 +15,16 @@ import struct
 from typing import Final, Literal, NamedTuple
 
 from calico.model.address import WIDTH, Cidr, Family
-from calico.programming.netlink import CREATE, REPLACE, Channel, Refused, Request, attribute, attributes
+from calico.programming.netlink import (
+    CREATE,
+    EXCLUSIVE,
+    REPLACE,
+    Channel,
+    Refused,
+    Request,
+    attribute,
+    attributes,
+)
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
@@ -177,6 +186,11 @@ def list_neighbours(channel: Channel, family: Family) -> list[Neighbour]:
 def put_route(route: Route) -> Request:
     """Add ``route``, in place of any with the same destination, metric and type of service."""
     return Request(NEWROUTE, _route_body(route), CREATE | REPLACE, f"to set the {_route_name(route)}")
+
+
+def add_route(route: Route) -> Request:
+    """Add ``route`` where none with its destination, metric and type of service is; refused with EEXIST otherwise."""
+    return Request(NEWROUTE, _route_body(route), CREATE | EXCLUSIVE, f"to add the {_route_name(route)}")
 
 
 def drop_route(route: Route, *, any_metric: bool = False) -> Request:
