@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
-from typing import Any, NamedTuple
+from ipaddress import IPv4Address, ip_address
+from typing import Any, Final, NamedTuple
 
 from calico.bgp.speaker import BGP_PORT, Problem
 from calico.model import selector
 from calico.model.address import AddressError, Cidr, Family, parse_address, parse_cidr
 from calico.model.bgp import DEFAULT_AS, BGPConfiguration, BGPConfigurationSpec, BGPPassword, SecretKeyRef
 from calico.model.node import Node
-from calico.model.numbers import as_number
+from calico.model.numbers import MAX_PORT, as_number
+
+MAX_KEEPALIVE: Final = 240
+"""Seconds; the hold time, which BIRD's default gives, is never the shorter one."""
+MAX_RESTART: Final = 4095
+"""Seconds; the protocol's field holds no more (RFC 4724)."""
 
 
 def parse_as(number: int | str) -> int:
@@ -33,15 +38,36 @@ def secret_of(password: BGPPassword | None) -> SecretKeyRef | None:
     return password.secret_key_ref if password else None
 
 
-def parse_seconds(field: str, text: str | None) -> int | None:
-    """The whole seconds of a duration such as "90s" or "1m30s"."""
+def parse_seconds(field: str, text: str | None, most: int) -> int | None:
+    """The whole seconds, 1 to ``most``, of a duration such as "90s" or "1m30s"; None for none."""
     if not text:
         return None
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text, re.ASCII)
     if not match:
         raise ValueError(f"{field} is {text!r}, which is no duration in whole seconds, such as 90s or 1m30s")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+    return checked(field, hours * 3600 + minutes * 60 + seconds, 1, most)
+
+
+def checked(field: str, number: int, least: int, most: int) -> int:
+    """``number``, if it is from ``least`` to ``most``; BIRD would refuse the whole configuration otherwise."""
+    if not least <= number <= most:
+        raise ValueError(f"{field} is {number}, and must be from {least} to {most}")
+    return number
+
+
+def parse_speaker(text: str) -> Cidr:
+    """An address that BGP can be spoken with: no unspecified, loopback, multicast or link-local one."""
+    address = parse_address(text)
+    parsed = ip_address(address.address)
+    if (
+        parsed.is_unspecified
+        or parsed.is_loopback
+        or parsed.is_multicast
+        or (parsed.version == 6 and parsed.is_link_local)
+    ):
+        raise AddressError(f"{text} is no address of one host in the fabric; give a global unicast address")
+    return address
 
 
 class Member(NamedTuple):
@@ -72,7 +98,7 @@ class Settings:
         self.default_as = DEFAULT_AS
         try:
             self.mesh_restart_time = parse_seconds(
-                "nodeMeshMaxRestartTime", default.node_mesh_max_restart_time
+                "nodeMeshMaxRestartTime", default.node_mesh_max_restart_time, MAX_RESTART
             )
             if default.as_number is not None:
                 self.default_as = parse_as(default.as_number)
@@ -84,9 +110,9 @@ class Settings:
         return getattr(self._spec(f"node.{node}"), field) or getattr(self._spec("default"), field) or None
 
     def listen_port(self, node: str) -> int:
-        """Where ``node`` listens for BGP."""
+        """Where ``node`` listens for BGP; ValueError if the setting is no port."""
         port = self.of(node, "listen_port")
-        return int(port) if port else BGP_PORT
+        return checked("listenPort", port, 1, MAX_PORT) if port else BGP_PORT
 
     def _spec(self, name: str) -> BGPConfigurationSpec:
         configuration = self._configurations.get(name)
@@ -110,14 +136,13 @@ class Cluster:
                     for field, text in (("ipv4Address", bgp.ipv4_address), ("ipv6Address", bgp.ipv6_address))
                     if text
                 )
-                cluster_id = bgp.route_reflector_cluster_id and str(
-                    IPv4Address(bgp.route_reflector_cluster_id)
-                )
+                cluster_id = _cluster_id(bgp.route_reflector_cluster_id)
+                port = settings.listen_port(name)
             except ValueError as error:
                 self.problems.append(Problem(f"Node/{name}", f"takes no part in BGP: {error}"))
                 continue
             self.members[name] = Member(
-                name, addresses, number, cluster_id, nodes[name].metadata.labels, settings.listen_port(name)
+                name, addresses, number, cluster_id, nodes[name].metadata.labels, port
             )
         self.by_address: dict[Cidr, Member] = {}
         for member in self.members.values():
@@ -139,7 +164,15 @@ class Cluster:
 def _node_address(text: str, field: str) -> Cidr:
     """The address in a node's "address/length"."""
     parse_cidr(text)
-    address = parse_address(text.partition("/")[0])
+    address = parse_speaker(text.partition("/")[0])
     if not field.startswith(f"ipv{address.family}"):
         raise AddressError(f"{field} is {text!r}, which is an IPv{address.family} address")
     return address
+
+
+def _cluster_id(text: str) -> str:
+    if text and not int(IPv4Address(text)):
+        raise ValueError(
+            "routeReflectorClusterID is 0.0.0.0, which means none; give another one, or leave it out"
+        )
+    return text

@@ -20,11 +20,23 @@ from typing import Final
 
 from msgspec import structs
 
-from calico.bgp.cluster import Cluster, Member, Settings, parse_as, parse_seconds, secret_of
+from calico.bgp.cluster import (
+    MAX_KEEPALIVE,
+    MAX_RESTART,
+    Cluster,
+    Member,
+    Settings,
+    checked,
+    parse_as,
+    parse_seconds,
+    parse_speaker,
+    secret_of,
+)
 from calico.bgp.speaker import BGP_PORT, PoolExport, Problem, Session, SessionType, Speaker
-from calico.model.address import AddressError, Cidr, parse_address, parse_cidr
+from calico.model.address import AddressError, Cidr, parse_cidr
 from calico.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
 from calico.model.node import Node
+from calico.model.numbers import MAX_PORT
 from calico.model.pool import IPPool
 
 _PREFIX: Final[Mapping[SessionType, str]] = {
@@ -60,7 +72,7 @@ def plan(
         node=node,
         router_id=_router_id(node, own),
         local_as=own.as_number if own else settings.default_as,
-        listen_port=settings.listen_port(node),
+        listen_port=own.port if own else BGP_PORT,
         addresses=own.addresses if own else (),
         sessions=sessions,
         pools=_pools(pools, problems),
@@ -187,14 +199,10 @@ class _Sessions:
     ) -> Session:
         member = self._cluster.by_address.get(address)
         local_as = self._own.as_number if spec.local_as_number is None else parse_as(spec.local_as_number)
-        client = self._own.cluster_id and peer_as == local_as
-        if client and member and member.cluster_id == self._own.cluster_id:
-            client = ""
-        gateway = parse_address(spec.reachable_by) if spec.reachable_by else None
+        equal = member is not None and member.cluster_id == self._own.cluster_id
+        gateway = parse_speaker(spec.reachable_by) if spec.reachable_by else None
         if gateway and gateway.family != address.family:
             raise ValueError(f"reachableBy {spec.reachable_by} is not of the family of {address.address}")
-        if spec.ttl_security is not None and not 0 <= spec.ttl_security <= 255:
-            raise ValueError(f"ttlSecurity is {spec.ttl_security}, and must be from 0 to 255")
         return Session(
             name=_name(type_, address, port),
             type=type_,
@@ -204,12 +212,13 @@ class _Sessions:
             peer_as=peer_as,
             local_as=local_as,
             source=None if spec.source_address == "None" else self._own.address(address.family),
-            cluster_id=self._own.cluster_id if client else "",
+            cluster_id=self._own.cluster_id if peer_as == local_as and not equal else "",
             next_hop="Keep" if spec.keep_original_next_hop else spec.next_hop_mode or "Auto",
-            ttl_security=spec.ttl_security or None,
-            keepalive=parse_seconds("keepaliveTime", spec.keepalive_time),
-            restart_time=parse_seconds("maxRestartTime", spec.max_restart_time),
-            allowed_own_as=spec.num_allowed_local_as_numbers or None,
+            ttl_security=checked("ttlSecurity", spec.ttl_security or 0, 0, 255) or None,
+            keepalive=parse_seconds("keepaliveTime", spec.keepalive_time, MAX_KEEPALIVE),
+            restart_time=parse_seconds("maxRestartTime", spec.max_restart_time, MAX_RESTART),
+            allowed_own_as=checked("numAllowedLocalASNumbers", spec.num_allowed_local_as_numbers or 0, 0, 255)
+            or None,
             gateway=gateway,
             password=secret_of(spec.password),
         )
@@ -268,8 +277,6 @@ def _peer_address(text: str) -> tuple[Cidr, int]:
         r"\[(?P<six>[^\]]+)\](?::(?P<port6>\d+))?|(?P<four>[\d.]+):(?P<port4>\d+)", text, re.ASCII
     )
     if not match:
-        return parse_address(text), BGP_PORT
+        return parse_speaker(text), BGP_PORT
     port = int(match["port6"] or match["port4"] or BGP_PORT)
-    if not 0 < port < 1 << 16:
-        raise ValueError(f"peerIP {text!r} has no valid port: 1 to 65535")
-    return parse_address(match["six"] or match["four"]), port
+    return parse_speaker(match["six"] or match["four"]), checked("the port of peerIP", port, 1, MAX_PORT)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from calico.bgp.bird import render
 from calico.model.bgp import BGPPassword, SecretKeyRef
@@ -15,6 +18,7 @@ from support.speakers import configuration, node, peer, pool, speaker
 BIRD = shutil.which("bird", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 needs_bird = pytest.mark.skipif(BIRD is None, reason="needs BIRD 2 (package bird2)")
 
+POOLS = (pool("v4", "10.65.0.0/16"), pool("v6", "fd65::/48"))
 SECRET = SecretKeyRef(name="bgp", key="rack")
 A = node("a", "10.0.0.1", "fd00::1")
 B = node("b", "10.0.0.2", "fd00::2")
@@ -124,6 +128,73 @@ def test_bird_accepts_every_setting(tmp_path: Path) -> None:
     assert len(planned.sessions) == 20
     assert accepted(render(planned, passwords={SECRET: "pw"}), tmp_path) == ""
     assert accepted(render(planned, interface_prefix=("cali", "tap")), tmp_path) == ""
+
+
+NUMBERS = st.integers(min_value=-2, max_value=70000)
+ADDRESSES = st.sampled_from(
+    [
+        "10.0.0.1",
+        "10.0.0.9",
+        "10.0.0.9:1790",
+        "0.0.0.0",
+        "224.0.0.1",
+        "127.0.0.1",
+        "255.255.255.255",
+        "169.254.0.9",
+        "fd00::9",
+        "[fd00::9]:179",
+        "fe80::9",
+        "::",
+        "::1",
+        "ff02::1",
+        "::ffff:10.0.0.9",
+    ]
+)
+DURATIONS = st.sampled_from(["", "0s", "1s", "90s", "2m", "5000s", "70000s", "1h", "x"])
+PEERS = st.fixed_dictionaries(
+    {"peer_ip": ADDRESSES, "as_number": st.sampled_from([0, 1, 64512, "1.1", 4294967295, 23456])},
+    optional={
+        "local_as_number": st.sampled_from([0, 65100, "65000.65000"]),
+        "next_hop_mode": st.sampled_from(["Auto", "Self", "Keep"]),
+        "source_address": st.sampled_from(["UseNodeIP", "None"]),
+        "max_restart_time": DURATIONS,
+        "keepalive_time": DURATIONS,
+        "num_allowed_local_as_numbers": NUMBERS,
+        "ttl_security": st.sampled_from([-1, 0, 1, 254, 255, 256]),
+        "reachable_by": ADDRESSES,
+        "password": st.just(BGPPassword(secret_key_ref=SECRET)),
+    },
+)
+
+
+@needs_bird
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(PEERS, max_size=8),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "listen_port": NUMBERS,
+            "bind_mode": st.sampled_from(["NodeIP", "None"]),
+            "ignored_interfaces": st.lists(st.text(max_size=4), max_size=2),
+            "node_mesh_max_restart_time": DURATIONS,
+        },
+    ),
+    st.sampled_from(["", "0.0.0.0", "1.0.0.1", "255.255.255.255"]),
+    st.text(max_size=12),
+    st.text(max_size=12),
+)
+def test_nothing_that_is_planned_is_refused(
+    tmp_path: Path, specs: list[dict[str, Any]], general: dict[str, Any], cluster: str, name: str, pw: str
+) -> None:
+    """However odd the intent, one bad peer never makes BIRD refuse the whole configuration."""
+    peers = [peer(f"p{index}", **spec) for index, spec in enumerate(specs)]
+    own = node("a", "10.0.0.1", "fd00::1", cluster_id=cluster)
+    planned = speaker(
+        "a", own, node(f"b{name}", "10.0.0.3", "fd00::3"), configuration(**general), *peers, *POOLS
+    )
+
+    assert accepted(render(planned, passwords={SECRET: pw}), tmp_path) == ""
 
 
 @needs_bird

@@ -248,7 +248,7 @@ def test_mesh_settings_reach_mesh_sessions() -> None:
     ("spec", "reason"),
     [
         ({"peer_ip": "10.0.0.300", "as_number": 1}, "no IPv4 or IPv6 address"),
-        ({"peer_ip": "10.0.0.9:70000", "as_number": 1}, "no valid port"),
+        ({"peer_ip": "10.0.0.9:70000", "as_number": 1}, "the port of peerIP is 70000"),
         ({"peer_ip": "10.0.0.9"}, "asNumber is needed"),
         ({"peer_ip": "10.0.0.9", "as_number": "x"}, "is no AS number"),
         ({"peer_ip": "10.0.0.9", "peer_selector": "all()", "as_number": 1}, "either peerIP or peerSelector"),
@@ -263,6 +263,10 @@ def test_mesh_settings_reach_mesh_sessions() -> None:
         ({"peer_ip": "10.0.0.9", "as_number": 1, "keepalive_time": "soon"}, "no duration"),
         ({"peer_ip": "10.0.0.9", "as_number": 1, "reachable_by": "fd00::9"}, "not of the family"),
         ({"peer_ip": "10.0.0.9", "as_number": 1, "ttl_security": 256}, "from 0 to 255"),
+        ({"peer_ip": "10.0.0.9", "as_number": 1, "keepalive_time": "0s"}, "from 1 to 240"),
+        ({"peer_ip": "10.0.0.9", "as_number": 1, "max_restart_time": "2h"}, "from 1 to 4095"),
+        ({"peer_ip": "10.0.0.9", "as_number": 1, "num_allowed_local_as_numbers": -1}, "from 0 to 255"),
+        ({"peer_ip": "fe80::9", "as_number": 1}, "global unicast"),
         ({"peer_ip": "10.0.0.9", "as_number": 1, "filters": ["f"]}, "filters are not supported"),
         ({"local_workload_selector": "all()", "as_number": 1}, "local workloads is not supported"),
     ],
@@ -287,6 +291,32 @@ def test_broken_node_is_left_out() -> None:
     assert [problem.subject for problem in planned.problems] == ["Node/broken"]
     assert [str(problem) for problem in speaker("broken", A, B, broken).problems] == [
         "Node/broken: takes no part in BGP: 'many' is no AS number; write 0 to 4294967295, or two numbers of at most 65535 with a dot between"
+    ]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.1"])
+def test_node_address_that_nobody_can_talk_to(address: str) -> None:
+    """An address that is no host's in the fabric keeps the node out of BGP."""
+    planned = speaker("a", A, node("odd", address))
+
+    assert planned.sessions == ()
+    assert "global unicast" in str(planned.problems)
+
+
+def test_cluster_id_of_zeros_is_none() -> None:
+    """A reflector needs a cluster id that is not all zeros."""
+    assert "0.0.0.0, which means none" in str(
+        speaker("a", node("a", "10.0.0.1", cluster_id="0.0.0.0")).problems
+    )
+
+
+def test_listen_port_out_of_range() -> None:
+    """A node whose port is none takes no part, and everybody can tell why."""
+    planned = speaker("a", A, B, configuration("node.b", listen_port=70000))
+
+    assert planned.sessions == ()
+    assert [str(problem) for problem in planned.problems] == [
+        "Node/b: takes no part in BGP: listenPort is 70000, and must be from 1 to 65535"
     ]
 
 
@@ -362,4 +392,4 @@ def test_bad_default_configuration_falls_back() -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1m30s", 90), ("2m", 120), ("1h0m1s", 3601)])
 def test_durations_are_whole_seconds(text: str, seconds: int) -> None:
     """Durations are read as Go writes them."""
-    assert parse_seconds("keepaliveTime", text) == seconds
+    assert parse_seconds("keepaliveTime", text, 65535) == seconds
