@@ -45,6 +45,8 @@ ROUND_GAP = 0.02
 """Seconds between two rounds under load: changes that arrive meanwhile are one batch."""
 SETTLE_FOREIGN = 0.05
 """Seconds to wait after someone else's change before reading back: tools change things in bursts."""
+LOOK_AT_BIRD = 5.0
+"""Seconds between two looks whether BIRD still runs: it tells nobody when it dies."""
 KEPT_REPAIRS = 50
 
 
@@ -72,7 +74,7 @@ class Loop:
         self._links = links
         self._sysctls = sysctls
         self._bird = bird
-        self._routing = Routing(node)
+        self._routing = Routing(node, settings.interface_prefix)
         self._refresh = settings.refresh_interval
         self._ipv6 = settings.ipv6_support
 
@@ -91,6 +93,7 @@ class Loop:
         self._bgp_changed = True
         self._paused_until = 0.0
         self._next_refresh = float("inf")
+        self._next_look_at_bird = float("inf")
         self._pace = Pace(ROUND_GAP)
         self._links_backoff = Backoff(0.1, 10.0)
         self._tables_backoff = Backoff(0.1, 10.0)
@@ -167,7 +170,7 @@ class Loop:
 
     def _deadline(self, now: float) -> float:
         """When the loop must act even if nobody tells it anything."""
-        deadline = self._next_refresh
+        deadline = min(self._next_refresh, self._next_look_at_bird)
         for backoff in (self._links_backoff, self._tables_backoff, self._routes_backoff, self._bgp_backoff):
             if backoff.failing:
                 deadline = min(deadline, now + backoff.wait(now))
@@ -192,7 +195,7 @@ class Loop:
         self._changes += self._renderer.update(delta, interfaces)
         if now >= self._next_refresh:
             self._next_refresh = now + self._refresh
-            self._read_back = self._routes_read_back = self._bgp_changed = True
+            self._read_back = self._routes_read_back = True
         due = self._routes.next_due()
         if due is not None and now >= due:
             self._routes_read_back = True
@@ -299,15 +302,20 @@ class Loop:
         return ()
 
     async def _program_bgp(self, now: float) -> None:
-        if self._bird is None or not self._bgp_changed or self._bgp_backoff.wait(now) > 0:
+        if self._bird is None or self._bgp_backoff.wait(now) > 0:
             return
+        if not self._bgp_changed and now < self._next_look_at_bird:
+            return
+        self._next_look_at_bird = now + LOOK_AT_BIRD
+        self._bgp_changed = False
         try:
-            await self._bird.ensure(self._routing.configuration())
+            if await self._bird.ensure(self._routing.configuration()) == "started":
+                log.info("started BIRD")
         except (BirdError, OSError) as error:
+            self._bgp_changed = True
             self._bgp_backoff.failed(now)
             self._fail("BGP", error)
             return
-        self._bgp_changed = False
         self._bgp_backoff.succeeded()
         self._errors.pop("BGP", None)
 

@@ -23,8 +23,9 @@ T = TypeVar("T")
 class Routing:
     """What this node should tell BIRD."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, interface_prefix: tuple[str, ...]) -> None:
         self._node = node
+        self._interface_prefix = interface_prefix
         self._owner = f"host:{node}"
         self._nodes: dict[str, Node] = {}
         self._configurations: dict[str, BGPConfiguration] = {}
@@ -60,7 +61,7 @@ class Routing:
             self._node, self._nodes, self._configurations, self._peers, self._pools, sorted(self._blocks)
         )
         self.problems = tuple(str(problem) for problem in speaker.problems)
-        return bird.render(speaker)
+        return bird.render(speaker, interface_prefix=self._interface_prefix)
 
     def _affinity(self, cidr: str, owner: str, value: BlockAffinity | None) -> bool:
         if owner != self._owner:
