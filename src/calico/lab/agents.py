@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from calico.agent.status import AgentUnreachableError, ask
@@ -51,7 +52,7 @@ def _start(directory: LabDirectory, state: State, host: Host) -> Process:
         namespace(state.name, host.name),
         [sys.executable, "-m", "calico.cli.main", "agent", "--node", host.name],
         log=home / "agent.log",
-        environment=environment(directory, state, host),
+        environment=environment(directory, state, host) | processes.python_environment(),
     )
 
 
@@ -59,7 +60,17 @@ def environment(directory: LabDirectory, state: State, host: Host) -> dict[str, 
     """What a host's programs find in their environment."""
     home = directory.host(host.name)
     return {
-        "PATH": os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/bin", "/bin")),
+        "PATH": os.pathsep.join(
+            # The last one has calicoctl itself, wherever it was installed.
+            (
+                os.environ.get("PATH", ""),
+                "/usr/sbin",
+                "/sbin",
+                "/usr/bin",
+                "/bin",
+                str(Path(sys.executable).parent),
+            )
+        ),
         "LANG": "C.UTF-8",
         "DATASTORE_TYPE": "sqlite",
         "CALICO_SQLITE_PATH": str(directory.store),

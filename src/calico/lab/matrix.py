@@ -51,7 +51,7 @@ def summary(rows: Sequence[Row]) -> str:
     counts = Counter(row.observed for row in rows)
     different = sum(row.differs for row in rows)
     return (
-        f"{len(rows)} connections: {counts['allow']} allowed, {counts['deny']} denied, {counts['error']} errors; "
+        f"{len(rows)} connections: {counts['allow']} allowed, {counts['deny']} denied, {counts['error']} error{'s' * (counts['error'] != 1)}; "
         + (f"{different} differ from policy" if different else "all as policy says")
     )
 
@@ -67,14 +67,16 @@ def _matrix(rows: Sequence[Row], everybody: Sequence[End], mark: Mark) -> Iterat
     names = max(len(end.name) for end in everybody)
     numbers = len(str(len(everybody)))
     heading = " ".join(f"{number:>{width}}" for number in range(1, len(everybody) + 1))
-    yield f"{'from, to':<{numbers + 1 + names}}  {heading}"
-    for number, source in enumerate(everybody, start=1):
+    labels = [f"{number:>{numbers}} {end.name:<{names}}" for number, end in enumerate(everybody, start=1)]
+    left = max(len(label) for label in (*labels, "from, to"))
+    yield f"{'from, to':<{left}}  {heading}"
+    for label, source in zip(labels, everybody, strict=True):
         line = []
         for destination in everybody:
             found = cells.get((source.name, destination.name), [])
             text = _signs(found, services).rjust(width)
             line.append(mark(text) if any(row.differs for row in found) else text)
-        yield f"{number:>{numbers}} {source.name:<{names}}  {' '.join(line)}".rstrip()
+        yield f"{label:<{left}}  {' '.join(line)}".rstrip()
 
 
 def _signs(rows: Sequence[Row], services: Sequence[Service]) -> str:

@@ -4,9 +4,9 @@ In:   a lab's ``State``, the flows to try, and a function that says what policy 
 Out:  a ``Row`` for each flow.
 Next: ``matrix`` shows them; ``cli.lab`` prints them.
 
-Silence means "denied" only when three things hold: the listener answers its own host, which no policy forbids; so
-does the source; and routing tables lead from the source to the destination and back. Otherwise the network is broken, and the
-flow is an ``error``. Whatever differs from what policy says is tried once more before it is believed.
+Silence means "denied" only when all of this holds: the listener answers its own host, which no policy forbids; so
+does the source; the two hosts can ping each other, where policy lets them; and routing tables lead from the source to the
+destination and back. Otherwise the network is broken, and the flow is an ``error``. Whatever differs from what policy says is tried once more before it is believed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from calico.lab import namespaces
 from calico.lab.connections import ANSWER, Attempt, Outcome, attempt_all
-from calico.lab.flows import ICMP, End, Flow, Observed, Row, Service, Verdict
+from calico.lab.flows import ICMP, End, Flow, Observed, Row, Service, Verdict, ends
 from calico.lab.paths import Network, Table
 from calico.lab.state import State
 from calico.lab.topology import INTERNET, bare
@@ -29,19 +29,21 @@ _ANSWERED: Final = ANSWER.kind
 def probe(state: State, flows: Sequence[Flow], expect: Expect) -> tuple[Row, ...]:
     """Try every flow, and set what was observed beside what policy says, in the order of ``flows``."""
     expected = [expect(flow) for flow in flows]
-    rows = _judge(state, flows, expected)
+    rows = _judge(state, flows, expected, expect)
     doubtful = [index for index, row in enumerate(rows) if row.differs]
     if doubtful:
-        again = _judge(state, [flows[index] for index in doubtful], [expected[index] for index in doubtful])
+        again = _judge(
+            state, [flows[index] for index in doubtful], [expected[index] for index in doubtful], expect
+        )
         for index, row in zip(doubtful, again, strict=True):
             rows[index] = row
     return tuple(rows)
 
 
-def _judge(state: State, flows: Sequence[Flow], expected: Sequence[Verdict]) -> list[Row]:
+def _judge(state: State, flows: Sequence[Flow], expected: Sequence[Verdict], expect: Expect) -> list[Row]:
     outcomes = attempt_all([_attempt(state, flow.source.name, flow.destination, flow) for flow in flows])
     failed = [flow for flow, outcome in zip(flows, outcomes, strict=True) if outcome.kind != _ANSWERED]
-    excuses = _Excuses(state, failed) if failed else None
+    excuses = _Excuses(state, failed, expect) if failed else None
     rows = []
     for flow, verdict, outcome in zip(flows, expected, outcomes, strict=True):
         observed: Observed = "allow"
@@ -67,17 +69,31 @@ def _attempt(state: State, source: str, destination: End, flow: Flow) -> Attempt
 class _Excuses:
     """Why flows may have failed that policy has nothing to do with."""
 
-    def __init__(self, state: State, failed: Sequence[Flow]) -> None:
+    def __init__(self, state: State, failed: Sequence[Flow], expect: Expect) -> None:
         self._network = look(state, {end for flow in failed for end in _names(flow)})
+        self._homes = _homes(state)
         asked: dict[tuple[str, int, Service], Flow] = {}
+        controls: dict[tuple[str, str, int], Flow] = {}
         for flow in failed:
             asked.setdefault((flow.destination.name, flow.version, flow.service), flow)
             back = Flow(flow.destination, flow.source, flow.version, ICMP)
             asked.setdefault((flow.source.name, flow.version, ICMP), back)
-        outcomes = attempt_all(
-            [_attempt(state, flow.destination.home, flow.destination, flow) for flow in asked.values()]
+            one, other = self._homes[flow.source.home], self._homes[flow.destination.home]
+            control = Flow(one, other, flow.version, ICMP)
+            if (
+                one != other
+                and (one.name, other.name, flow.version) not in controls
+                and expect(control) == "allow"
+            ):
+                controls[one.name, other.name, flow.version] = control
+        outcomes = iter(
+            attempt_all(
+                [_attempt(state, flow.destination.home, flow.destination, flow) for flow in asked.values()]
+                + [_attempt(state, flow.source.name, flow.destination, flow) for flow in controls.values()]
+            )
         )
-        self._at_home = dict(zip(asked, outcomes, strict=True))
+        self._at_home = {key: next(outcomes) for key in asked}
+        self._controls = {key: next(outcomes) for key in controls}
 
     def of(self, flow: Flow, outcome: Outcome) -> str:
         """The reason, or "" where policy is the only one left."""
@@ -90,9 +106,24 @@ class _Excuses:
         for end, service in ((flow.destination, flow.service), (flow.source, ICMP)):
             if self._at_home[end.name, flow.version, service].kind != _ANSWERED:
                 return f"{end.name} does not answer its own host {end.home} on {service}"
+        control = self._controls.get((flow.source.home, flow.destination.home, flow.version), ANSWER)
+        if control.kind != _ANSWERED:
+            return (
+                f"{flow.source.home} cannot even ping {flow.destination.home}, which policy allows: "
+                "something between the hosts drops packets"
+            )
         if outcome.kind == "unreachable":
             return f"the network says: {outcome.detail}"
         return ""
+
+
+def _homes(state: State) -> dict[str, End]:
+    """The hosts themselves, and the internet, as ends."""
+    internet = next(end for end in ends(state.topology, {}) if end.name == INTERNET)
+    hosts = (
+        End(host.name, host.name, host.name, *map(bare, host.addresses)) for host in state.topology.hosts
+    )
+    return {end.name: end for end in (*hosts, internet)}
 
 
 def _names(flow: Flow) -> Iterable[str]:

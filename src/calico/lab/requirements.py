@@ -24,6 +24,33 @@ BACKEND_PACKAGES: Final = {
     "iptables": {"iptables-restore": "iptables", "ipset": "ipset"},
 }
 
+_RULES: Final = (
+    "add table ip t; add chain ip t c { type filter hook prerouting priority -300; }; add rule ip t c "
+)
+_FILTERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "nftables": {
+        "nftables with verdict maps (CONFIG_NF_TABLES)": (
+            "nft",
+            _RULES + "ip protocol vmap { tcp : accept }",
+        ),
+        "connection tracking for nftables (CONFIG_NFT_CT)": ("nft", _RULES + "ct state established accept"),
+        "reverse-path lookups for nftables (CONFIG_NFT_FIB_IPV4)": (
+            "nft",
+            _RULES + "fib saddr . iif oif missing drop",
+        ),
+    },
+    "iptables": {
+        "ipset with hash:net (CONFIG_IP_SET_HASH_NET)": ("ipset", "create", "t", "hash:net"),
+        "connection tracking for iptables (CONFIG_NETFILTER_XT_MATCH_CONNTRACK)": (
+            *("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "ESTABLISHED", "-j", "ACCEPT"),
+        ),
+        "reverse-path filter for iptables (CONFIG_IP_NF_MATCH_RPFILTER)": (
+            *("iptables", "-t", "raw", "-A", "PREROUTING", "-m", "rpfilter", "--invert", "-j", "DROP"),
+        ),
+    },
+}
+"""What the back ends ask of the kernel: a feature, and a command that only succeeds where it is there."""
+
 
 def missing(backend: str) -> tuple[str, ...]:
     """What this machine lacks for a lab with ``backend``; empty when it lacks nothing."""
@@ -64,10 +91,11 @@ def _kernel(backend: str) -> Iterator[str]:
             said = _refusal("ip", "-n", name, *words)
             if said is not None:
                 yield f"{feature} in the kernel: {said}"
-        if backend == "nftables" and shutil.which("nft", path=_path()):
-            said = _refusal("ip", "netns", "exec", name, "nft", "add", "table", "ip", "t")
-            if said is not None:
-                yield f"nftables (CONFIG_NF_TABLES) in the kernel: {said}"
+        for feature, words in _FILTERS[backend.partition("-")[0]].items():
+            if shutil.which(words[0], path=_path()):
+                said = _refusal("ip", "netns", "exec", name, *words)
+                if said is not None:
+                    yield f"{feature} in the kernel: {said}"
     finally:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False, timeout=30)

@@ -9,6 +9,7 @@ Whatever is about to be made is written down first, so that ``down`` finds it af
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -184,22 +185,35 @@ def down(directory: LabDirectory, say: Say) -> bool:
     Namespaces are the lab's by its own record. Without a record, those whose name begins ``calico-<name>-`` are.
     """
     state = directory.read()
-    present = namespaces.existing()
-    if state is not None:
-        names = tuple(name for name in state.namespaces if name in present)
-    else:
-        names = tuple(sorted(name for name in present if name.startswith(namespace(directory.name, ""))))
-        if not names and not directory.exists():
-            _leave(directory, say)
-            return False
+    names = _present(directory, state)
+    if state is None and not names and not directory.processes():
+        directory.remove()
+        _leave(directory, say)
+        return False
     ended = processes.end(directory.processes(), names)
     left = namespaces.remove(names)
     if left:
         raise LabError(f"the kernel still holds {', '.join(left)}; call 'calicoctl lab down' again")
+    if state is None or state.phase == "building":
+        # A builder that was killed may have left programs that were still at work a moment ago.
+        for _ in range(5):
+            time.sleep(0.1)
+            late = _present(directory, state)
+            ended += processes.end((), late)
+            namespaces.remove(late)
+            names += late
     directory.remove()
     _leave(directory, say)
     say(f"lab {directory.name!r} is gone: {ended} processes ended, {len(names)} namespaces removed")
     return True
+
+
+def _present(directory: LabDirectory, state: State | None) -> tuple[str, ...]:
+    """The namespaces that are there and the lab's."""
+    present = namespaces.existing()
+    if state is not None:
+        return tuple(name for name in state.namespaces if name in present)
+    return tuple(sorted(name for name in present if name.startswith(namespace(directory.name, ""))))
 
 
 def _leave(directory: LabDirectory, say: Say) -> None:
@@ -229,6 +243,7 @@ def start_responder(directory: LabDirectory, state: State, services: Sequence[st
         namespace(state.name, INTERNET),
         [sys.executable, "-m", "calico.lab.responder", str(told)],
         log=log,
+        environment={**os.environ, **processes.python_environment()},
     )
     remember(directory, [process])
     deadline = time.monotonic() + 30
