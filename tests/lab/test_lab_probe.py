@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from calico.lab import flows, namespaces, probe, scenario, wiring
 from calico.lab.description import describe
-from calico.lab.flows import Row, Service
+from calico.lab.flows import Flow, Row, Service
 from calico.lab.state import LabDirectory, State
 from support.netns import needs_root
 
@@ -42,9 +44,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabDirectory
         scenario.down(directory, print)
 
 
-def look(state: State, services: Sequence[Service] = SERVICES) -> tuple[Row, ...]:
+def look(
+    state: State, services: Sequence[Service] = SERVICES, closed: tuple[str, str] | None = None
+) -> tuple[Row, ...]:
+    """A probe under a policy that allows everything but IPv4 from the one to the other of ``closed``."""
     everybody = flows.ends(state.topology, state.addresses)
-    return probe.probe(state, flows.flows(flows.pairs(everybody), services), lambda _: "allow")
+
+    def expect(flow: Flow) -> Literal["allow", "deny"]:
+        denied = flow.version == 4 and (flow.source.name, flow.destination.name) == closed
+        return "deny" if denied else "allow"
+
+    return probe.probe(state, flows.flows(flows.pairs(everybody), services), expect, patience=0.8)
 
 
 def inside(state: State, node: str, *words: str) -> None:
@@ -86,43 +96,55 @@ def test_a_refusal_is_an_answer(lab: tuple[LabDirectory, State]) -> None:
 def test_a_filter_at_either_end_is_seen_as_denial(lab: tuple[LabDirectory, State], hook: str) -> None:
     """What a host drops of one address family is denied, and only that."""
     state = lab[1]
-    inside(state, "right", "nft", "add table ip closed")
+    match = "ip saddr 10.0.1.11" if hook == "input" else "ip daddr 10.0.1.11"
+    closed = ("left", "right") if hook == "input" else ("right", "left")
+    inside(
+        state,
+        "right",
+        "nft",
+        f"add table ip closed; add chain ip closed c {{ type filter hook {hook} priority 0; }}; "
+        f"add rule ip closed c {match} ct state new drop",
+    )
     try:
-        inside(state, "right", "nft", f"add chain ip closed c {{ type filter hook {hook} priority 0; }}")
-        match = "ip saddr 10.0.1.11" if hook == "input" else "ip daddr 10.0.1.11"
-        inside(state, "right", "nft", f"add rule ip closed c {match} ct state new drop")
-        rows = look(state)
+        rows = look(state, closed=closed)
     finally:
         inside(state, "right", "nft", "delete table ip closed")
 
-    closed = ("left", "right") if hook == "input" else ("right", "left")
     assert observed(rows, *closed) == {(v, p, "deny" if v == 4 else "allow") for v, p in ALL}
     assert observed(rows, *reversed(closed)) == {(v, p, "allow") for v, p in ALL}
+    assert not any(row.differs for row in rows)
+
+
+WALL = "add table ip wall; add chain ip wall f { type filter hook forward priority 0; policy drop; }"
 
 
 @pytest.mark.parametrize(
-    ("node", "breaking", "mending", "word"),
+    ("node", "breaking", "mending", "words"),
     [
         ("spine", "ip link set tor2 down", "ip link set tor2 up", ""),
         ("left", "ip route del default", "ip route add default via 10.0.1.1 metric 4096", "no route"),
-        ("spine", "sysctl -w net.ipv4.ip_forward=0", "sysctl -w net.ipv4.ip_forward=1", "forward"),
+        ("spine", "sysctl -w net.ipv4.ip_forward=0", "sysctl -w net.ipv4.ip_forward=1", "does not forward"),
+        ("spine", f"nft '{WALL}'", "nft 'delete table ip wall'", "cannot even ping"),
     ],
 )
 def test_a_dead_network_never_passes_for_a_closed_one(
-    lab: tuple[LabDirectory, State], node: str, breaking: str, mending: str, word: str
+    lab: tuple[LabDirectory, State], node: str, breaking: str, mending: str, words: str
 ) -> None:
-    """A missing link, route or forwarding router is an error with a reason, not a denial."""
+    """A missing link, route or forwarding router, or a wall in the fabric, is an error with a reason, not a denial."""
     state = lab[1]
-    inside(state, node, *breaking.split())
+    inside(state, node, *shlex.split(breaking))
     try:
         rows = look(state)
     finally:
-        inside(state, node, *mending.split())
+        inside(state, node, *shlex.split(mending))
 
-    broken = [row for row in rows if {row.flow.source.name, row.flow.destination.name} == {"left", "right"}]
-    four = [row for row in broken if row.flow.version == 4]
+    four = [
+        row
+        for row in rows
+        if {row.flow.source.name, row.flow.destination.name} == {"left", "right"} and row.flow.version == 4
+    ]
     assert {row.observed for row in four} == {"error"}
-    assert all(word in row.reason for row in four)
+    assert all(words in row.reason for row in four)
     wait_for_peace(state)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from calico.lab import namespaces
-from calico.lab.connections import ANSWER, Attempt, Outcome, attempt_all
+from calico.lab.connections import ANSWER, PATIENCE, Attempt, Outcome, attempt_all
 from calico.lab.flows import ICMP, End, Flow, Observed, Row, Service, Verdict, ends
 from calico.lab.paths import Network, Table
 from calico.lab.state import State
@@ -26,33 +26,37 @@ Expect = Callable[[Flow], Verdict]
 _ANSWERED: Final = ANSWER.kind
 
 
-def probe(state: State, flows: Sequence[Flow], expect: Expect) -> tuple[Row, ...]:
-    """Try every flow, and set what was observed beside what policy says, in the order of ``flows``."""
-    expected = [expect(flow) for flow in flows]
-    rows = _judge(state, flows, expected, expect)
+def probe(
+    state: State, flows: Sequence[Flow], expect: Expect, *, patience: float = PATIENCE
+) -> tuple[Row, ...]:
+    """Try every flow, and set what was observed beside what policy says, in the order of ``flows``.
+
+    ``patience`` is how many seconds an answer may take.
+    """
+    rows = _judge(state, flows, expect, patience)
     doubtful = [index for index, row in enumerate(rows) if row.differs]
     if doubtful:
-        again = _judge(
-            state, [flows[index] for index in doubtful], [expected[index] for index in doubtful], expect
-        )
+        again = _judge(state, [flows[index] for index in doubtful], expect, patience)
         for index, row in zip(doubtful, again, strict=True):
             rows[index] = row
     return tuple(rows)
 
 
-def _judge(state: State, flows: Sequence[Flow], expected: Sequence[Verdict], expect: Expect) -> list[Row]:
-    outcomes = attempt_all([_attempt(state, flow.source.name, flow.destination, flow) for flow in flows])
+def _judge(state: State, flows: Sequence[Flow], expect: Expect, patience: float) -> list[Row]:
+    outcomes = attempt_all(
+        [_attempt(state, flow.source.name, flow.destination, flow) for flow in flows], patience=patience
+    )
     failed = [flow for flow, outcome in zip(flows, outcomes, strict=True) if outcome.kind != _ANSWERED]
-    excuses = _Excuses(state, failed, expect) if failed else None
+    excuses = _Excuses(state, failed, expect, patience) if failed else None
     rows = []
-    for flow, verdict, outcome in zip(flows, expected, outcomes, strict=True):
+    for flow, outcome in zip(flows, outcomes, strict=True):
         observed: Observed = "allow"
         reason = ""
         if outcome.kind != _ANSWERED:
             assert excuses is not None
             reason = excuses.of(flow, outcome)
             observed = "error" if reason else "deny"
-        rows.append(Row(flow, verdict, observed, reason))
+        rows.append(Row(flow, expect(flow), observed, reason))
     return rows
 
 
@@ -69,7 +73,7 @@ def _attempt(state: State, source: str, destination: End, flow: Flow) -> Attempt
 class _Excuses:
     """Why flows may have failed that policy has nothing to do with."""
 
-    def __init__(self, state: State, failed: Sequence[Flow], expect: Expect) -> None:
+    def __init__(self, state: State, failed: Sequence[Flow], expect: Expect, patience: float) -> None:
         self._network = look(state, {end for flow in failed for end in _names(flow)})
         self._homes = _homes(state)
         asked: dict[tuple[str, int, Service], Flow] = {}
@@ -89,7 +93,8 @@ class _Excuses:
         outcomes = iter(
             attempt_all(
                 [_attempt(state, flow.destination.home, flow.destination, flow) for flow in asked.values()]
-                + [_attempt(state, flow.source.name, flow.destination, flow) for flow in controls.values()]
+                + [_attempt(state, flow.source.name, flow.destination, flow) for flow in controls.values()],
+                patience=patience,
             )
         )
         self._at_home = {key: next(outcomes) for key in asked}
