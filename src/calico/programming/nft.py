@@ -4,9 +4,9 @@ In:   ``Change`` and ``Table`` values of ``calico.ruleset.ast``.
 Out:  the kernel's tables, one atomic transaction a family.
 Next: ``agent.loop`` reports the drift that ``sync`` found.
 
-What the kernel holds is remembered only as far as a change cannot be written without it: the types of sets, and
-which prefixes of a "net" set are covered by others. After a failure that memory is dropped, and only ``sync``,
-which reads the kernel, makes it anew.
+What the kernel holds is remembered only as far as a change cannot be written without it: the types of sets,
+which prefixes of a "net" set are covered by others, and which interfaces a map knows. After a failure that
+memory is dropped, and only ``sync``, which reads the kernel, makes it anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from calico.programming.backend import Drift, ProgrammingError, Rejected
 from calico.programming.libnftables import Runner, TooBig, runner
 from calico.ruleset import nft, nftstate
 from calico.ruleset.ast import Change, Table
-from calico.ruleset.cover import Cover
 
 PART: Final = 5000
 """Elements in one transaction, once the kernel has refused a large one."""
@@ -33,8 +32,7 @@ class Nftables:
     def __init__(self, run: Runner | None = None) -> None:
         self._given = run
         self._opened: Runner | None = None
-        self._covers: dict[Family, dict[str, Cover]] = {}
-        self._types: dict[Family, dict[str, str]] = {}
+        self._held: dict[Family, nft.Held] = {}
         self._learned = nftstate.Learned()
 
     @property
@@ -49,11 +47,7 @@ class Nftables:
         for change in changes:
             family = change.family
             try:
-                self._run(
-                    nft.transaction(
-                        change, self._covers.setdefault(family, {}), self._types.setdefault(family, {})
-                    )
-                )
+                self._run(nft.transaction(change, self._held.setdefault(family, nft.Held())))
             except KeyError as error:
                 self._forget(family)
                 raise Rejected(f"a change speaks of {error}, which was never made: sync first") from error
@@ -70,8 +64,7 @@ class Nftables:
             if repair:
                 self._run(repair)
                 self._learn(table)
-            self._covers[family] = nft.covers_of(table)
-            self._types[family] = nft.types_of(table)
+            self._held[family] = nft.Held.of(table)
             drift += [Drift(family, what, found) for what, found in differences]
         return drift
 
@@ -110,5 +103,4 @@ class Nftables:
         return None if listed is None else nftstate.read(listed, family)
 
     def _forget(self, family: Family) -> None:
-        self._covers.pop(family, None)
-        self._types.pop(family, None)
+        self._held.pop(family, None)

@@ -11,7 +11,7 @@ Chains that hang behind the host's own rules (``Hook.append``) do not exist here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -163,14 +163,38 @@ class Transaction:
         yield "}"
 
 
-def transaction(
-    change: ast.Change, covers: MutableMapping[str, Cover], types: MutableMapping[str, str]
-) -> Transaction:
+@dataclass(slots=True)
+class Held:
+    """What must be known of the kernel's table to write a change of it."""
+
+    types: dict[str, str] = field(default_factory=dict)
+    """The type of each set."""
+    covers: dict[str, Cover] = field(default_factory=dict)
+    """A cover for each "net" set."""
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    """The interfaces in each map: only what is there can be deleted."""
+
+    @classmethod
+    def of(cls, table: ast.Table) -> Held:
+        """What a kernel holds that holds ``table``."""
+        return cls(
+            {name: info.type for name, info in table.sets.items()},
+            {
+                name: Cover(_nets(table.members.get(name, ())))
+                for name, info in table.sets.items()
+                if info.type == "net"
+            },
+            {name: set(entries) for name, entries in table.maps.items()},
+        )
+
+
+def transaction(change: ast.Change, held: Held) -> Transaction:
     """``change`` in the kernel's terms.
 
-    ``covers`` (of the "net" sets) and ``types`` (of all sets) say what the kernel holds, and are brought to what
-    it will hold: when the transaction fails they are no longer true.
+    ``held`` is brought to what the kernel will hold: when the transaction fails it is no longer true. KeyError
+    for a set or map that was never made.
     """
+    covers, types = held.covers, held.types
     result = Transaction(change.family, maps=sorted(change.new_maps), gone_maps=sorted(change.gone_maps))
     for name, chain in change.chains.items():
         if chain is None:
@@ -193,12 +217,20 @@ def transaction(
             result.dropped[name] = [element_text(member) for member in removed]
         if added:
             result.added[name] = [element_text(member) for member in added]
+    held.keys.update((name, set()) for name in change.new_maps)
     for name, entries in change.maps.items():
-        fresh = name in change.new_maps
-        if not fresh:
-            # A key whose verdict changes is taken out and put back in the same transaction.
-            result.entries_dropped[name] = list(entries)
-        result.entries_added[name] = {key: verdict for key, verdict in entries.items() if verdict is not None}
+        keys = held.keys[name]
+        # A key whose verdict changes is taken out and put back in the same transaction.
+        gone = [key for key in entries if key in keys]
+        if gone:
+            result.entries_dropped[name] = gone
+        come = {key: verdict for key, verdict in entries.items() if verdict is not None}
+        if come:
+            result.entries_added[name] = come
+        keys.difference_update(gone)
+        keys.update(come)
+    for name in change.gone_maps:
+        del held.keys[name]
     return result
 
 
@@ -332,20 +364,3 @@ def _parts(elements: list[str], size: int) -> Iterator[list[str]]:
     iterator = iter(elements)
     while part := list(islice(iterator, size)):
         yield part
-
-
-def covers_of(table: ast.Table) -> dict[str, Cover]:
-    """A cover for each "net" set of ``table``."""
-    return {
-        name: Cover(_nets(table.members.get(name, ())))
-        for name, info in table.sets.items()
-        if info.type == "net"
-    }
-
-
-def types_of(table: ast.Table) -> dict[str, str]:
-    """The type of each set of ``table``."""
-    return {name: info.type for name, info in table.sets.items()}
-
-
-Covers = Mapping[str, Cover]

@@ -53,23 +53,23 @@ class KernelSet(NamedTuple):
     elements: Elements | None
 
 
+class Difference(NamedTuple):
+    """One object that is otherwise than desired: which, and what was found, in words."""
+
+    what: str
+    found: str
+
+
 @dataclass(slots=True)
 class Snapshot:
-    """Our table of one family in the kernel. ``strange`` names objects of kinds that ours never has."""
+    """Our table of one family in the kernel. ``strange``: what ours never has."""
 
     family: Family
     chains: dict[str, KernelChain] = field(default_factory=dict)
     sets: dict[str, KernelSet] = field(default_factory=dict)
     maps: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Each key's verdict, encoded."""
-    strange: list[str] = field(default_factory=list)
-
-
-class Difference(NamedTuple):
-    """One object that is otherwise than desired: which, and what was found, in words."""
-
-    what: str
-    found: str
+    strange: list[Difference] = field(default_factory=list)
 
 
 class Learned(dict[tuple[Family, ast.Rule], tuple[bytes, ...]]):
@@ -123,7 +123,9 @@ def read(listed: Mapping[str, Any], family: Family) -> Snapshot | None:
         if kind == "table" and value["name"] == TABLE:
             snapshot = Snapshot(family)
             if value.get("flags"):
-                snapshot.strange.append(f"table flags {value['flags']}")
+                snapshot.strange.append(
+                    Difference(f"table {TABLE}", "with flags: asleep, or owned by a program")
+                )
         elif snapshot is None or value.get("table") != TABLE:
             continue
         elif kind == "chain":
@@ -138,9 +140,11 @@ def read(listed: Mapping[str, Any], family: Family) -> Snapshot | None:
             if all(isinstance(key, str) for key, _ in entries):
                 snapshot.maps[value["name"]] = {key: _encode(verdict) for key, verdict in entries}
             else:
-                snapshot.strange.append(f"map {value['name']}")
+                snapshot.strange.append(
+                    Difference(f"map {value['name']}", "changed: keys that are none of ours")
+                )
         else:
-            snapshot.strange.append(f"{kind} {value.get('name', '')}")
+            snapshot.strange.append(Difference(f"{kind} {value.get('name', '')}", "unexpected"))
     if snapshot:
         for name, lines in rules.items():
             snapshot.chains[name] = snapshot.chains[name]._replace(rules=tuple(lines))
@@ -170,8 +174,7 @@ def compare(
 
 
 def _strange(desired: ast.Table, held: Snapshot) -> Iterator[Difference]:
-    for what in held.strange:
-        yield Difference(what, "unexpected")
+    yield from held.strange
     for name, chain in desired.chains.items():
         found = held.chains.get(name)
         if found and is_kernel_chain(chain) and found.hook != _expected_hook(chain):

@@ -233,7 +233,7 @@ def test_a_rule_matches_what_it_says(row: RuleRow, held: set[SetMember]) -> None
 
 
 @given(pictures(gone=False), st.sampled_from(["ingress", "egress"]), st.sampled_from([0, 0xFFFFFFFF]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_ruleset_judges_as_the_reference_does(rows: Rows, direction: Any, mark: int) -> None:
     """A packet to or from a workload passes exactly if the evaluation of its policies allows it."""
     renderer = Renderer(Settings())
@@ -257,7 +257,7 @@ def test_the_ruleset_judges_as_the_reference_does(rows: Rows, direction: Any, ma
 
 
 @given(st.lists(pictures(gone=True), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_history_ends_in_what_a_fresh_start_renders(history: list[Rows]) -> None:
     """Updates, one after the other, give the table that the final rows give at once; and their changes lead there."""
     final = Rows()
