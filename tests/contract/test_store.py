@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from calico.datastore.api import Conflict, Entry, Event, LeaseGone, Listing, TooOld, Unavailable
-from support.stores import STORES, World, collect, events_of, listening, run_in
+from support.stores import STORES, World, caught_up, collect, events_of, listening, run_in
 
 
 def contract(test: Callable[[World], Awaitable[None]]) -> Callable[[str, Path], None]:
@@ -240,6 +240,7 @@ async def test_watch_beyond_its_backlog_follows_idle_history(world: World) -> No
         for number in range(5):
             now = await world.store.put("/busy", b"%d" % number, revision=None)
             await asyncio.sleep(0)
+        await caught_up(world.store)
         await world.store.compact(now)
         await world.store.create("/idle/a", b"1")
         assert [event.path for event in await following] == ["/idle/a"]

@@ -122,7 +122,7 @@ class Feed:
         and raises ``TooOld`` where the store cannot tell. What is published meanwhile follows.
         """
         position = self.position
-        subscription = Subscription(prefix, max(position, revision), self._limit)
+        subscription = Subscription(prefix, revision, self._limit)
         self._subscriptions.add(subscription)
         try:
             past = await backlog(position)

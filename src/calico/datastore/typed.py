@@ -76,7 +76,7 @@ class Resources:
             try:
                 return await self._put(resource, current)
             except Conflict:
-                if given is not None or attempt == ATTEMPTS:
+                if attempt == ATTEMPTS:
                     raise
         raise AssertionError("the last attempt returns or raises")
 

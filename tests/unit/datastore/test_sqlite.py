@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from calico.datastore.api import Conflict, TooOld, Unavailable
+from calico.datastore import sqlite as sqlite_store
+from calico.datastore.api import Conflict, Event, TooOld, Unavailable
 from calico.datastore.database import AHEAD, Database
 from calico.datastore.sqlite import SQLiteStore
 from calico.datastore.sqlite_file import SCHEMA, Incompatible, create
@@ -423,6 +424,17 @@ def test_lease_ends_with_the_boot(tmp_path: Path) -> None:
     after = Database(path, busy=1, history=100, clock=lambda: 10.0, boot="second")
     assert [entry.path for entry in after.list("/", None).entries] == ["/b"]
     after.close()
+
+
+def test_watches_hear_of_expired_leases_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that only watches ends leases when they are due, not at its next look by itself."""
+    monkeypatch.setattr(sqlite_store, "HEARTBEAT", 3600.0)
+
+    async def test(store: SQLiteStore) -> None:
+        now = await store.create("/a", b"1", lease=await store.grant(0.1))
+        assert await anext(store.watch("/", revision=now)) == (Event("/a", None, now + 1),)
+
+    run(tmp_path / "calico.db", test)
 
 
 def test_file_stops_growing(tmp_path: Path) -> None:
