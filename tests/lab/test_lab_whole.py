@@ -187,6 +187,98 @@ def test_a_trace_shows_every_router_by_its_address(lab: Lab) -> None:
     ]
 
 
+def test_a_packet_is_the_same_plain_ip_packet_throughout(lab: Lab, tmp_path: Path) -> None:
+    """Captured at the source, on a spine link and at the destination: equal but for MAC, TTL and checksum."""
+    places = {"source": ("shop1-1", "eth0"), "spine": ("spine", "tor2"), "destination": ("bank2-1", "eth0")}
+    files = {place: tmp_path / f"{place}.pcap" for place in places}
+    for file in files.values():
+        file.touch(mode=0o666)
+    taking = [
+        subprocess.Popen(
+            lab.command(
+                *("lab", "exec", node, "--", "tcpdump", "-U", "-Z", "root", "-i", interface, "-c", "4"),
+                *("-w", str(files[place]), "icmp[icmptype] == icmp-echo or icmp6[icmp6type] == icmp6-echo"),
+            ),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=lab.environment,
+        )
+        for place, (node, interface) in places.items()
+    ]
+    for process in taking:
+        assert process.stderr is not None
+        assert any("listening on" in line for line in process.stderr)
+    for version in ("-4", "-6"):
+        lab.inside("shop1-1", "ping", version, "-c2", "-i0.2", "-M", "do", "-s", "1400", "bank2-1")
+    for process in taking:
+        process.communicate(timeout=20)
+
+    fields = (
+        "frame.len",
+        "ip.src",
+        "ip.dst",
+        "ip.id",
+        "ip.flags",
+        "ip.proto",
+        "ipv6.src",
+        "ipv6.dst",
+        "ipv6.flow",
+    )
+    fields += ("ipv6.nxt", "icmp.seq", "icmpv6.echo.sequence_number", "data.data")
+    asked = [word for field in fields for word in ("-e", field)]
+    seen = {
+        place: subprocess.run(
+            ["tshark", "-r", str(file), "-T", "fields", *asked], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for place, file in files.items()
+    }
+    assert len(seen["source"]) == 4
+    assert seen["source"] == seen["spine"] == seen["destination"]
+
+
+def test_the_mtu_is_the_fabrics(lab: Lab) -> None:
+    """A packet of 1,500 bytes passes in one piece, a larger one does not leave."""
+    whole = lab.inside("shop1-1", "ping", "-4", "-c1", "-W1", "-M", "do", "-s", "1472", "bank2-1")
+    larger = lab.calicoctl(
+        *("lab", "exec", "shop1-1", "--", "ping", "-4", "-c1", "-W1", "-M", "do", "-s", "1473", "bank2-1"),
+        check=False,
+    )
+
+    assert "1 received" in whole
+    assert "message too long" in larger.stderr + larger.stdout
+
+
+@pytest.mark.parametrize(("version", "forged"), [("-4", "10.244.99.99"), ("-6", "fd00:244::bad:cafe")])
+def test_a_forged_source_address_never_leaves_its_host(lab: Lab, version: str, forged: str) -> None:
+    """Packets from an address that is not the workload's own are not seen on the host's uplink; honest ones are."""
+    length = "128" if version == "-6" else "32"
+    # Deprecated, so that nothing but the forger chooses it.
+    kind = ("nodad", "preferred_lft", "0") if version == "-6" else ()
+    lab.inside("shop1-1", "ip", "addr", "add", f"{forged}/{length}", "dev", "eth0", *kind)
+    watch = subprocess.Popen(
+        lab.command(
+            *("lab", "exec", "host1-1", "--", "tcpdump", "--immediate-mode", "-lni", "eth0", "-Q", "out"),
+            "icmp[icmptype] == icmp-echo or icmp6[icmp6type] == icmp6-echo",
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=lab.environment,
+    )
+    assert watch.stderr is not None
+    assert any("listening on" in line for line in watch.stderr)
+    try:
+        lab.inside("shop1-1", "ping", version, "-c2", "-i0.2", "-W1", "-I", forged, "shop2-1", check=False)
+        lab.inside("shop1-1", "ping", version, "-c1", "-W1", "shop2-1")
+    finally:
+        watch.terminate()
+        seen = watch.communicate(timeout=20)[0]
+        lab.inside("shop1-1", "ip", "addr", "del", f"{forged}/{length}", "dev", "eth0")
+
+    assert forged not in seen
+    assert lab.address("shop1-1", 6 if version == "-6" else 4) in seen
+
+
 @pytest.mark.parametrize("flushed", ["host1-1", "host2-1"])
 def test_either_end_alone_still_denies(lab: Lab, flushed: str) -> None:
     """With one host's rules gone and not repaired, the other one still says no."""

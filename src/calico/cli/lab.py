@@ -430,12 +430,13 @@ def _topology(ctx: click.Context, file: Path | None, racks: int, hosts: int, wor
         raise click.UsageError(
             f"--topology says it all; leave out {', '.join(f'--{name}' for name in counted)}"
         )
-    from calico.model.errors import ModelError
-    from calico.model.yaml_text import documents
+    from calico.model.yaml_text import BadText, documents
 
     try:
         return describe(next(iter(documents(file.read_text(encoding="utf-8"))), None))
-    except (TopologyError, ModelError, OSError, UnicodeDecodeError) as error:
+    except BadText as error:
+        raise click.ClickException(f"{file}, line {error.line}: {error}") from error
+    except (TopologyError, OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{file}: {error}") from error
 
 
