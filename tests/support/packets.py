@@ -207,6 +207,7 @@ def _host_lines(spaces: Mapping[str, Namespace]) -> list[str]:
     """Forwarding, no checks of the kernel's own, and fixed neighbours, so that no rule can break resolution."""
     lines = [
         "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0",
+        "sysctl -qw net.netfilter.nf_conntrack_checksum=0",  # Its opinion of UDPLite is its own.
         "ip addr add 172.31.0.1/32 dev eth0",
         "ip addr add fd31::1/128 dev eth0 nodad",
     ]
