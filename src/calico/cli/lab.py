@@ -22,15 +22,36 @@ from calico.cli.stores import Choice
 from calico.paths import Paths
 
 if TYPE_CHECKING:
-    from calico.lab.overview import Overview
     from calico.lab.state import LabDirectory, State
     from calico.lab.topology import Topology
 
 DEFAULT_NAME: Final = "lab"
 SERVICES: Final = "TCP/80,TCP/5432,UDP/5000"
 
+
+def _complete_lab(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of labs that begin so, for the shell."""
+    del ctx, param
+    from calico.lab.state import labs
+
+    return [name for name in labs(_root()) if name.startswith(incomplete)]
+
+
+def _complete_node(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Nodes of the lab that is meant, for the shell."""
+    del param
+    try:
+        _, state = _existing(ctx, ctx.params.get("name"))
+    except click.ClickException:
+        return []
+    return [node for node in state.topology.nodes if node.startswith(incomplete)]
+
+
 name_option = click.option(
-    "--name", metavar="LAB", help="Which lab; default: the only one, else the one called 'lab'."
+    "--name",
+    metavar="LAB",
+    shell_complete=_complete_lab,
+    help="Which lab; default: the only one, else the one called 'lab'.",
 )
 
 
@@ -174,6 +195,7 @@ def list_() -> None:
 def status(ctx: click.Context, name: str | None, output: str) -> None:
     """How a lab is: hosts, routers, BGP sessions, workloads. Exit status 1 if something is not in order."""
     _need_root()
+    from calico.cli import lab_tables
     from calico.lab.overview import overview
 
     directory, state = _existing(ctx, name)
@@ -183,7 +205,7 @@ def status(ctx: click.Context, name: str | None, output: str) -> None:
 
         click.echo(json.dumps(msgspec.to_builtins(seen), indent=2))
     else:
-        for line in _status(seen):
+        for line in lab_tables.overview(seen):
             click.echo(line)
     if not seen.healthy:
         ctx.exit(1)
@@ -191,7 +213,7 @@ def status(ctx: click.Context, name: str | None, output: str) -> None:
 
 @lab.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @name_option
-@click.argument("node", metavar="NODE")
+@click.argument("node", metavar="NODE", shell_complete=_complete_node)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def exec_(ctx: click.Context, name: str | None, node: str, command: tuple[str, ...]) -> None:
@@ -289,84 +311,6 @@ def _probe(
     return int(different)
 
 
-def _status(seen: Overview) -> Iterator[str]:
-    phase = "up" if seen.phase == "up" else "half-built"
-    yield f"Lab {seen.name}: {phase}, back end {seen.backend}, listeners {'answer' if seen.responder else 'DOWN'}"
-    yield ""
-    yield aligned(
-        [
-            ["HOST", "RACK", "ADDRESSES", "RUNS", "AGENT", "PROGRAMMED", "ENDPOINTS", "BGP", "PROBLEM"],
-            *(
-                [
-                    host.name,
-                    host.rack,
-                    ",".join(host.addresses),
-                    host.kind,
-                    f"pid {host.agent}" if host.agent else "none",
-                    "yes" if host.programmed else "NO",
-                    str(host.endpoints),
-                    host.sessions,
-                    host.problem,
-                ]
-                for host in seen.hosts
-            ),
-        ]
-    )
-    yield ""
-    yield aligned(
-        [
-            ["ROUTER", "AS", "ROUTER ID", "BIRD", "BGP", "ROUTES"],
-            *(
-                [
-                    router.name,
-                    str(router.as_number),
-                    router.router_id,
-                    "runs" if router.running else "DOWN",
-                    router.sessions,
-                    str(router.routes),
-                ]
-                for router in seen.routers
-            ),
-        ]
-    )
-    yield ""
-    yield aligned(
-        [
-            ["SESSION OF", "WITH", "ADDRESS", "AS", "STATE", "SINCE", "IN", "OUT"],
-            *(
-                [
-                    session.router,
-                    session.neighbour,
-                    session.address,
-                    str(session.as_number),
-                    session.state,
-                    session.since,
-                    str(session.imported),
-                    str(session.exported),
-                ]
-                for session in seen.sessions
-            ),
-        ]
-    )
-    yield ""
-    yield aligned(
-        [
-            ["WORKLOAD", "NAMESPACE", "HOST", "ADDRESSES", "INTERFACE", "LABELS"],
-            *(
-                [
-                    workload.name,
-                    workload.namespace,
-                    workload.host,
-                    ",".join(workload.addresses),
-                    workload.interface,
-                    ",".join(f"{key}={value}" for key, value in sorted(workload.labels.items())),
-                ]
-                for workload in seen.workloads
-            ),
-        ]
-    )
-
-
 def _say(line: str) -> None:
     click.echo(line)
 
@@ -461,14 +405,17 @@ def _need_root() -> None:
 @contextmanager
 def _explained(hint: str = "") -> Iterator[None]:
     """Turn what may go wrong into one sentence, and an interrupted build into a hint."""
+    import subprocess
+
     from calico.datastore.api import StoreError
+    from calico.ipam.client import IPAMError
     from calico.lab.namespaces import NamespaceError
-    from calico.lab.state import LabError
+    from calico.lab.state import LabError, NotBegun
 
     try:
         yield
-    except (LabError, NamespaceError, StoreError, OSError) as error:
-        if hint and not isinstance(error, FileExistsError):
+    except (LabError, NamespaceError, StoreError, IPAMError, OSError, subprocess.SubprocessError) as error:
+        if hint and not isinstance(error, NotBegun):
             click.echo(hint, err=True)
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -33,7 +33,7 @@ from calico.lab import (
     wiring,
 )
 from calico.lab.description import LAB_NAME
-from calico.lab.state import LabDirectory, LabError, Process, State, labs, remove_empty
+from calico.lab.state import LabDirectory, LabError, NotBegun, Process, State, labs, remove_empty
 from calico.lab.topology import INTERNET, Topology
 from calico.lab.wiring import namespace
 from calico.model.resource import Resource
@@ -102,14 +102,14 @@ def _quarters(say: Say, what: str) -> Callable[[int, int], None]:
 def begin(directory: LabDirectory, topology: Topology, backend: str, ports: Sequence[str]) -> State:
     """Write down what is going to be made. LabError where something of that name is there already."""
     if not LAB_NAME.fullmatch(directory.name):
-        raise LabError(
+        raise NotBegun(
             f"{directory.name!r} cannot name a lab: a lower-case letter, then up to 15 letters and digits"
         )
     known = directory.read()
     again = f"remove it first: calicoctl lab down --name {directory.name}"
     if known is not None:
         what = "is running" if known.phase == "up" else "was left half-built"
-        raise LabError(f"lab {directory.name!r} {what}; {again}")
+        raise NotBegun(f"lab {directory.name!r} {what}; {again}")
     state = State(
         name=directory.name,
         phase="building",
@@ -121,7 +121,7 @@ def begin(directory: LabDirectory, topology: Topology, backend: str, ports: Sequ
     )
     present = namespaces.existing().intersection(state.namespaces)
     if present:
-        raise LabError(
+        raise NotBegun(
             f"network namespaces of that name exist ({', '.join(sorted(present)[:3])}, ...); {again}"
         )
     directory.write(state)

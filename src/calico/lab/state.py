@@ -31,6 +31,10 @@ class LabError(Exception):
     """A lab cannot do what was asked; the sentence says why, and what to do."""
 
 
+class NotBegun(LabError):
+    """A lab of that name cannot be built, or is there already; nothing was touched."""
+
+
 class Process(msgspec.Struct, frozen=True):
     """A process of the lab. ``started`` is its start time in clock ticks since boot: pids are used again, pairs are not."""
 
