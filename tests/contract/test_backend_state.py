@@ -300,14 +300,8 @@ def test_a_real_connection_survives_changes_and_a_restart(rig: Rig) -> None:
         assert accepted.recv(100) == b"still here"
 
 
-def test_nothing_opens_and_nothing_breaks_during_changes(rig: Rig, request: pytest.FixtureRequest) -> None:
+def test_nothing_opens_and_nothing_breaks_during_changes(rig: Rig) -> None:
     """While chains, sets and maps around a flow are rewritten, denied packets stay out and permitted ones get through."""
-    expect_defect(
-        rig,
-        request,
-        "nftables",
-        "nftables takes a new map entry out before it puts it in, which the kernel refuses",
-    )
     rig.load(*map(example, FAMILIES))
     permitted, denied, unlisted, _ = probes(4)
     done = threading.Event()
@@ -426,14 +420,8 @@ def test_edits_of_others_are_found_and_mended(rig: Rig, what: str) -> None:
     assert rig.check() == []
 
 
-def test_edits_are_found_after_later_changes(rig: Rig, request: pytest.FixtureRequest) -> None:
+def test_edits_are_found_after_later_changes(rig: Rig) -> None:
     """A change to another chain neither hides an edit nor is disturbed by it."""
-    expect_defect(
-        rig,
-        request,
-        "nftables",
-        "nftables takes a new map entry out before it puts it in, which the kernel refuses",
-    )
     rig.load(*map(example, FAMILIES))
     tamper(rig, "rule edited")
     rig.apply(ast.Change(4, members={"cali40src": ast.MemberChange(frozenset(nets("192.0.2.1")))}))

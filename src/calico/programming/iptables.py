@@ -195,7 +195,7 @@ class Iptables:
             return
         program = f"{_PROGRAM[family]}-{self._variant}"
         try:
-            run(program, "-w", _WAIT, "-n", "-t", table, "-S", chain, environment=self._environment)
+            run(program, "-w", _WAIT, "-t", table, "-S", chain, environment=self._environment)
         except Rejected:
             return
         raise Busy(
