@@ -25,7 +25,7 @@ from calico.desired import (
     Side,
     TierRow,
 )
-from calico.model.address import Cidr, Family
+from calico.model.address import WIDTH, Cidr, Family
 
 ICMP: Final = 1
 TCP: Final = 6
@@ -59,7 +59,8 @@ class Step(NamedTuple):
     """One step of a trail: what was met, and what it said.
 
     ``kind`` is the policy's kind, "Tier" (its end: ``rule`` is None), "Profile", or one of the fixed steps
-    "Failsafe", "Tunnel", "Host", "Endpoint". ``rule`` counts from 0. ``action``: Allow, Deny, Log, Pass.
+    "Failsafe", "Tunnel", "Router" (an advertisement from a workload), "Host", "Endpoint" (closed). ``rule`` counts
+    from 0. ``action``: Allow, Deny, Log, Pass. The last step is the one that decides.
     """
 
     kind: str
@@ -86,23 +87,24 @@ class Members:
     """The members of all sets, arranged for look-up."""
 
     def __init__(self, members: Iterable[SetMember]) -> None:
-        self._exact: dict[SetId, set[Cidr | PortMember]] = {}
-        self._prefixes: dict[SetId, list[Cidr]] = {}
+        self._members: dict[SetId, set[Cidr | PortMember]] = {}
+        self._lengths: dict[SetId, set[tuple[Family, int]]] = {}
         for name, member in members:
-            if isinstance(member, Cidr) and not member.is_address:
-                self._prefixes.setdefault(name, []).append(member)
-            else:
-                self._exact.setdefault(name, set()).add(member)
+            self._members.setdefault(name, set()).add(member)
+            if isinstance(member, Cidr):
+                self._lengths.setdefault(name, set()).add((member.family, member.length))
 
     def has_address(self, name: SetId, address: Cidr) -> bool:
         """Whether ``address`` is in the set, itself or by a prefix."""
-        return address in self._exact.get(name, ()) or any(
-            prefix.contains(address) for prefix in self._prefixes.get(name, ())
+        members = self._members.get(name, ())
+        return any(
+            family == address.family and _prefix(address, length) in members
+            for family, length in self._lengths.get(name, ())
         )
 
     def has_port(self, name: SetId, address: Cidr, protocol: int, port: int | None) -> bool:
         """Whether (address, protocol, port) is in the named-port set."""
-        return port is not None and PortMember(address, protocol, port) in self._exact.get(name, ())
+        return port is not None and PortMember(address, protocol, port) in self._members.get(name, ())
 
 
 class Picture(NamedTuple):
@@ -187,6 +189,11 @@ def matches(members: Members, rule: RuleRow, packet: Packet) -> bool:
     return _side(members, rule.source, packet, packet.source, packet.source_port) and _side(
         members, rule.destination, packet, packet.destination, packet.destination_port
     )
+
+
+def _prefix(address: Cidr, length: int) -> Cidr:
+    shift = WIDTH[address.family] - length
+    return Cidr(address.family, address.value >> shift << shift, length)
 
 
 def _icmp(wanted: tuple[int, int | None], packet: Packet) -> bool:

@@ -5,36 +5,34 @@ Out:  ``Decision`` for a flow: what the source's end and the destination's end s
 Next: ``lab probe``, tests in CI, people's own scripts.
 
 Both ends decide independently, as their hosts do. Where no endpoint of the world stands at an end, that end
-has no say. A host never polices its own traffic to its local workloads (behaviour reference 3.3).
+has no say. A host never polices its own traffic to itself and to its local workloads (behaviour reference 3.3).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from typing import Any, Final, NamedTuple
 
-from calico.analysis.evaluate import PORTED, Members, Packet, Picture, Step, Verdict, evaluate
-from calico.calculation import oracle
-from calico.desired import EndpointId, EndpointRow
-from calico.model import codec, kubernetes
-from calico.model.address import AddressError, Cidr, parse_address, parse_cidr
-from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
+from calico.analysis.ends import End, Ends, UnknownEndError
+from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Step, Verdict, evaluate
+from calico.analysis.everywhere import Everywhere
+from calico.calculation.rules import PROTOCOLS
+from calico.desired import Direction
+from calico.model.address import Family
+from calico.model.errors import InvalidResources, Problem
 from calico.model.keys import Key, key_of
-from calico.model.node import Node
-from calico.model.policy import DEFAULT_TIER, DEFAULT_TIER_ORDER, Tier, TierSpec
-from calico.model.resource import API_VERSION, Metadata, Resource
+from calico.model.resource import API_VERSION, Resource
 from calico.model.settings import Settings
+from calico.model.validation import defaulted
 
-PROTOCOLS = {"ICMP": 1, "TCP": 6, "UDP": 17, "ICMPV6": 58, "SCTP": 132, "UDPLITE": 136}
-
-
-class UnknownEndError(LookupError):
-    """An end names nothing of this world."""
+_ROUTER_ADVERTISEMENT: Final = 134
+_NEIGHBOURS: Final = frozenset({130, 131, 132, 133, 135, 136})
+"""ICMPv6 types without which a workload and its host could not be neighbours; a host always takes them."""
 
 
 class Decision(NamedTuple):
-    """What becomes of a flow. ``egress`` and ``ingress`` are None where no endpoint of the world stands at that end."""
+    """What becomes of a flow. ``egress`` and ``ingress`` are None where no endpoint of the world has a say."""
 
     egress: Verdict | None
     ingress: Verdict | None
@@ -45,39 +43,45 @@ class Decision(NamedTuple):
         return all(verdict is None or verdict.allowed for verdict in (self.egress, self.ingress))
 
 
-class _End(NamedTuple):
-    address: Cidr
-    endpoint: EndpointId | None
-    node: str
-    """The node that the endpoint is on, or whose own address this is; "" for the world outside."""
-
-
 class World:
-    """Resources, and the policy that follows from them. Facts do not change after the first question."""
+    """Resources, and the policy that follows from them.
 
-    def __init__(self, facts: Mapping[Key, Resource], settings: Settings | None = None) -> None:
-        self._facts = dict(facts)
-        self._facts.setdefault(
-            Key("Tier", DEFAULT_TIER),
-            Tier(metadata=Metadata(name=DEFAULT_TIER), spec=TierSpec(order=DEFAULT_TIER_ORDER)),
-        )
+    ``facts`` are resources as a store holds them, under their keys; ``settings`` are those of every agent.
+    ``problems`` says what of all this could not be used, and what became of it.
+    """
+
+    def __init__(
+        self,
+        facts: Mapping[Key, Resource],
+        settings: Settings | None = None,
+        *,
+        problems: Iterable[str] = (),
+    ) -> None:
         self._settings = settings or Settings()
-        self._states: dict[str, tuple[oracle.State, Picture]] = {}
-        self._workloads: dict[str, list[WorkloadEndpoint]] = {}
-        self._by_address: dict[Cidr, _End] = {}
-        self._index()
+        self._state = Everywhere(facts)
+        self._ends = Ends(facts, self._state.endpoints)
+        self.problems: tuple[str, ...] = (*problems, *self._state.problems)
 
     @classmethod
     def load(cls, documents: Iterable[Mapping[str, Any]], settings: Settings | None = None) -> World:
         """A world of ``documents``: resources of projectcalico.org/v3 and Kubernetes objects, lists of them included.
 
-        Raises ``InvalidResources`` where a resource is not valid.
+        What a client fills in when it writes a resource is filled in here. A later document replaces an earlier one of
+        the same kind and name. Raises ``InvalidResources`` with all that is wrong with all resources; what
+        of Kubernetes' objects could not be converted falls to the closed side, and is among ``problems``.
         """
         facts: dict[Key, Resource] = {}
-        for document in documents:
-            for resource in resources_of(document):
-                facts[key_of(resource)] = resource
-        return cls(facts, settings)
+        wrong: list[Problem] = []
+        unconverted: list[Problem] = []
+        for document in filter(None, documents):  # between two markers of YAML there may be nothing
+            try:
+                for resource in _read(document, unconverted):
+                    facts[key_of(resource)] = resource
+            except InvalidResources as error:
+                wrong += error.problems
+        if wrong:
+            raise InvalidResources(tuple(wrong))
+        return cls(facts, settings, problems=map(str, unconverted))
 
     def decide(
         self,
@@ -94,70 +98,68 @@ class World:
         """What becomes of a new flow from ``source`` to ``destination``.
 
         An end is an address, "namespace/name" of a Pod or WorkloadEndpoint, or the name of a HostEndpoint.
-        ``protocol`` is a name in any case or a number. Ends by name meet on ``ip_version`` (4 where both have it).
-        Raises ``UnknownEndError`` for an end that is nothing of this world and no address.
+        ``protocol`` is a name in any case or a number; ICMP between IPv6 ends means ICMPv6. Ends that have both
+        families meet on ``ip_version``; else on IPv4, or IPv6 where the protocol is ICMPv6. A port, type or code that is
+        not given matches no rule that asks for one. Raises ``UnknownEndError`` for an end that is nothing of this
+        world and no address, and for ends without a family in common; ``ValueError`` for an unknown protocol.
         """
-        sources, destinations = self._ends(source), self._ends(destination)
-        for family in (4, 6) if ip_version is None else (ip_version,):
-            first = next((end for end in sources if end.address.family == family), None)
-            last = next((end for end in destinations if end.address.family == family), None)
-            if first is not None and last is not None:
-                number = _protocol(protocol, family)
-                packet = Packet(
-                    first.address,
-                    last.address,
-                    number,
-                    source_port if number in PORTED else None,
-                    port if number in PORTED else None,
-                    icmp_type,
-                    icmp_code,
-                )
-                return self._decide(first, last, packet)
-        raise UnknownEndError(f"{source} and {destination} have no address family in common")
-
-    def _decide(self, source: _End, destination: _End, packet: Packet) -> Decision:
-        egress = ingress = None
-        same_node = bool(source.node) and source.node == destination.node
-        if source.endpoint is not None and not (same_node and source.endpoint.kind == "HostEndpoint"):
-            egress = self._judge(source, "egress", packet)
-            to_host = same_node and (
-                destination.endpoint is None or destination.endpoint.kind == "HostEndpoint"
-            )
-            if source.endpoint.kind == "WorkloadEndpoint" and to_host:
-                return Decision(self._to_host(egress), None)
-        if destination.endpoint is not None:
-            from_host = same_node and (source.endpoint is None or source.endpoint.kind == "HostEndpoint")
-            if not from_host:
-                ingress = self._judge(destination, "ingress", packet)
-        return Decision(egress, ingress)
-
-    def _to_host(self, egress: Verdict) -> Verdict:
-        """A workload's traffic to its own host: after its egress policy the host's setting decides."""
-        action = self._settings.default_endpoint_to_host_action
-        if not egress.allowed or action == "Accept":
-            return egress
-        step = Step(
-            "Host", "", "", "defaultEndpointToHostAction", None, "Deny" if action == "Drop" else "Allow"
+        number = _protocol(protocol)
+        sources, destinations = self._ends.find(source), self._ends.find(destination)
+        first, last = _meeting(sources, destinations, _families(number, ip_version), (source, destination))
+        if number == PROTOCOLS["icmp"] and last.address.family == 6:
+            number = ICMPV6
+        ported = number in PORTED
+        packet = Packet(
+            first.address,
+            last.address,
+            number,
+            source_port if ported else None,
+            port if ported else None,
+            icmp_type,
+            icmp_code,
         )
-        return Verdict("deny" if action == "Drop" else "allow", (*egress.trail, step))
+        return self._decide(first, last, packet)
 
-    def _judge(self, end: _End, direction: str, packet: Packet) -> Verdict:
-        assert end.endpoint is not None
-        assert direction in {"ingress", "egress"}
-        state, picture = self._state(end.node)
-        row: EndpointRow | None = state.endpoints.get(end.endpoint)
+    def _decide(self, source: End, destination: End, packet: Packet) -> Decision:
+        local = bool(source.node) and source.node == destination.node
+        if local and not source.is_workload:
+            return Decision(None, None)
+        if local and not destination.is_workload:
+            return Decision(self._to_own_host(source, packet), None)
+        return Decision(self._judge(source, "egress", packet), self._judge(destination, "ingress", packet))
+
+    def _to_own_host(self, source: End, packet: Packet) -> Verdict | None:
+        """A workload's traffic to its host: after its egress policy the host's setting decides, and no host endpoint."""
+        if packet.protocol == ICMPV6 and packet.icmp_type in _NEIGHBOURS:
+            return _fixed("Host", "neighbours", "Allow")
+        verdict = self._judge(source, "egress", packet)
+        if verdict is None or not verdict.allowed:
+            return verdict
+        action = "Deny" if self._settings.default_endpoint_to_host_action == "Drop" else "Allow"
+        host = _fixed("Host", "defaultEndpointToHostAction", action)
+        return host._replace(trail=(*verdict.trail, *host.trail))
+
+    def _judge(self, end: End, direction: Direction, packet: Packet) -> Verdict | None:
+        """What the endpoint at ``end`` says, if there is one."""
+        endpoint = end.endpoint
+        if endpoint is None:
+            return None
+        row = self._state.endpoints.get(endpoint)
         if row is None:
-            return Verdict(
-                "deny", (Step("Endpoint", "", end.endpoint.namespace, end.endpoint.name, None, "Deny"),)
-            )
-        host = end.endpoint.kind == "HostEndpoint"
-        if host and self._failsafe(direction, packet):
-            return Verdict("allow", (Step("Failsafe", "", "", end.endpoint.name, None, "Allow"),))
-        return evaluate(
-            picture, row, "ingress" if direction == "ingress" else "egress", packet, workload=not host
-        )
+            step = Step("Endpoint", "", endpoint.namespace, endpoint.name, None, "Deny")
+            return Verdict("deny", (step,))
+        if end.is_workload:
+            if (
+                direction == "egress"
+                and packet.protocol == ICMPV6
+                and packet.icmp_type == _ROUTER_ADVERTISEMENT
+            ):
+                return _fixed("Router", row.interface, "Deny")
+        elif self._failsafe(direction, packet):
+            return _fixed("Failsafe", endpoint.name, "Allow")
+        return evaluate(self._state.picture, row, direction, packet, workload=end.is_workload)
 
-    def _failsafe(self, direction: str, packet: Packet) -> bool:
+    def _failsafe(self, direction: Direction, packet: Packet) -> bool:
         settings = self._settings
         ports = settings.failsafe_inbound if direction == "ingress" else settings.failsafe_outbound
         far = packet.source if direction == "ingress" else packet.destination
@@ -167,99 +169,77 @@ class World:
             for safe in ports
         )
 
-    def _state(self, node: str) -> tuple[oracle.State, Picture]:
-        known = self._states.get(node)
-        if known is None:
-            state = oracle.desired(node, self._facts)
-            known = state, Picture(state.policies, state.profiles, Members(state.set_members))
-            self._states[node] = known
-        return known
-
-    def _ends(self, text: str) -> list[_End]:
-        namespace, slash, name = text.partition("/")
-        if slash and not name.isdigit():
-            found = [
-                self._end_of(endpoint, parse_cidr(net))
-                for endpoint in self._workloads.get(text, ())[:1]
-                for net in endpoint.spec.ip_networks
-            ]
-            if found:
-                return found
-            raise UnknownEndError(
-                f"no Pod or WorkloadEndpoint {name!r} with an address is in namespace {namespace!r}"
-            )
-        try:
-            address = parse_address(text)
-        except AddressError:
-            host = self._facts.get(Key("HostEndpoint", text))
-            if isinstance(host, HostEndpoint):
-                identity = EndpointId("HostEndpoint", "", text)
-                return [end for end in self._by_address.values() if end.endpoint == identity]
-            raise UnknownEndError(f"{text!r} is no address, no namespace/name and no HostEndpoint") from None
-        return [self._by_address.get(address, _End(address, None, ""))]
-
-    def _index(self) -> None:
-        by_node: dict[str, list[HostEndpoint]] = {}
-        for key in sorted(self._facts):
-            resource = self._facts[key]
-            if isinstance(resource, HostEndpoint):
-                by_node.setdefault(resource.spec.node, []).append(resource)
-        for key in sorted(self._facts):
-            match self._facts[key]:
-                case Node() as node:
-                    self._index_node(node, by_node.get(node.metadata.name, ()))
-                case WorkloadEndpoint() as workload:
-                    self._index_workload(workload)
-        for hosts in by_node.values():
-            for host in hosts:
-                for text in host.spec.expected_ips:
-                    address = parse_address(text)
-                    self._by_address[address] = _End(
-                        address, EndpointId("HostEndpoint", "", host.metadata.name), host.spec.node
-                    )
-
-    def _index_node(self, node: Node, hosts: Iterable[HostEndpoint]) -> None:
-        """A node's own addresses belong to its named interface's endpoint, else to its wildcard one, if it has either."""
-        ordered = sorted(hosts, key=lambda host: (host.spec.interface_name in {"", "*"}, host.metadata.name))
-        governing = next((host for host in ordered if host.spec.interface_name), None)
-        endpoint = EndpointId("HostEndpoint", "", governing.metadata.name) if governing else None
-        texts = [address.address for address in node.spec.addresses]
-        if node.spec.bgp is not None:
-            texts += [node.spec.bgp.ipv4_address, node.spec.bgp.ipv6_address]
-        for text in filter(None, texts):
-            address = parse_address(text.partition("/")[0])
-            self._by_address[address] = _End(address, endpoint, node.metadata.name)
-
-    def _index_workload(self, workload: WorkloadEndpoint) -> None:
-        namespace = workload.metadata.namespace or "default"
-        names = {workload.metadata.name, workload.spec.pod, workload.spec.workload} - {""}
-        for name in names:
-            self._workloads.setdefault(f"{namespace}/{name}", []).append(workload)
-        for net in workload.spec.ip_networks:
-            address = parse_cidr(net)
-            self._by_address.setdefault(address, self._end_of(workload, address))
-
-    def _end_of(self, workload: WorkloadEndpoint, address: Cidr) -> _End:
-        identity = EndpointId("WorkloadEndpoint", workload.metadata.namespace or "", workload.metadata.name)
-        return _End(address, identity, workload.spec.node)
-
-
-def _protocol(protocol: str | int, family: int) -> int:
-    """The number of a protocol; ICMP means ICMPv6 between IPv6 ends."""
-    if isinstance(protocol, int) or protocol.isdigit():
-        return int(protocol)
-    name = protocol.upper()
-    if name == "ICMP" and family == 6:
-        name = "ICMPV6"
-    if name not in PROTOCOLS:
-        raise ValueError(f"{protocol!r} is no protocol; known are {', '.join(PROTOCOLS)} and numbers")
-    return PROTOCOLS[name]
-
 
 def resources_of(document: Mapping[str, Any]) -> list[Resource]:
-    """The resources that one document (or list) is, or is converted to; ``InvalidResources`` if it is not valid."""
-    if document.get("kind", "").endswith("List") and isinstance(document.get("items"), list):
-        return [resource for item in document["items"] for resource in resources_of(item)]
-    if document.get("apiVersion") == API_VERSION:
-        return list(codec.load(json.dumps(document), "<document>"))
-    return list(kubernetes.convert(document).resources)
+    """The resources that one document (or list) is, or is converted to, as a client stores them.
+
+    ``InvalidResources`` if a resource is not valid. What of Kubernetes' objects cannot be converted is left out.
+    """
+    return list(_read(document, []))
+
+
+def _read(document: Mapping[str, Any], unconverted: list[Problem]) -> Iterator[Resource]:
+    from calico.model import codec, kubernetes
+
+    kind, version = document.get("kind", ""), document.get("apiVersion", "")
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(document.get("items"), list):
+        common = {} if kind == "List" else {"apiVersion": version, "kind": kind.removesuffix("List")}
+        for item in document["items"]:
+            # What is no object has no kind either, which is what the conversion will say.
+            yield from _read({**common, **item} if isinstance(item, Mapping) else {}, unconverted)
+    elif version == API_VERSION:
+        yield defaulted(codec.from_builtins(_plain(document)))
+    else:
+        conversion = kubernetes.convert(_plain(document))
+        unconverted += conversion.problems
+        yield from map(defaulted, conversion.resources)
+
+
+def _plain(tree: Any) -> Any:
+    """``tree`` as JSON would have it: YAML's readers make times of what is a text."""
+    match tree:
+        case dict():
+            return {key: _plain(value) for key, value in tree.items()}
+        case list():
+            return [_plain(value) for value in tree]
+        case date():
+            return tree.isoformat()
+        case _:
+            return tree
+
+
+def _fixed(kind: str, name: str, action: str) -> Verdict:
+    return Verdict("allow" if action == "Allow" else "deny", (Step(kind, "", "", name, None, action),))
+
+
+def _protocol(protocol: str | int) -> int:
+    text = str(protocol)
+    number = int(text) if text.isascii() and text.isdigit() else PROTOCOLS.get(text.lower(), -1)
+    if not 0 <= number <= 255:
+        raise ValueError(
+            f"{protocol!r} is no protocol: write {', '.join(PROTOCOLS)} in any case, or a number from 0 to 255"
+        )
+    return number
+
+
+def _families(protocol: int, ip_version: int | None) -> tuple[int, ...]:
+    """The families that a flow may be of, the preferred one first."""
+    if ip_version is not None:
+        return (ip_version,)
+    return (6, 4) if protocol == ICMPV6 else (4, 6)
+
+
+def _meeting(
+    sources: Iterable[End], destinations: Iterable[End], families: Iterable[int], asked: tuple[str, str]
+) -> tuple[End, End]:
+    firsts: dict[Family, End] = {}
+    lasts: dict[Family, End] = {}
+    for ends, by_family in ((sources, firsts), (destinations, lasts)):
+        for end in ends:
+            by_family.setdefault(end.address.family, end)
+    for family in families:
+        if family in firsts and family in lasts:
+            return firsts[family], lasts[family]
+    raise UnknownEndError(
+        f"{asked[0]} and {asked[1]} have no addresses of one family (asked for: IPv{' or IPv'.join(map(str, families))})"
+    )
