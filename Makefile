@@ -45,7 +45,8 @@ $(STAMP): pyproject.toml scripts/make-venv
 	@touch $@
 
 own:  ## What root made in a checkout of someone else becomes theirs.
-	@if [ "$$(id -u)" = 0 ]; then chown -R $(OWNER) $(VENV) 2>/dev/null || true; fi
+	@if [ "$$(id -u)" = 0 ] && [ "$(OWNER)" != 0:0 ]; then \
+		chown -R $(OWNER) $(VENV); find src -name __pycache__ -exec chown -R $(OWNER) {} +; fi
 
 format: venv
 	$(TOOLS)/ruff format .
