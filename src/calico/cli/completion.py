@@ -1,9 +1,17 @@
-"""``calicoctl completion``: the shell's side of tab completion."""
+"""``calicoctl completion``: the shell's side of tab completion, and the words that are offered.
+
+In:   what was typed so far.
+Out:  commands, kinds, the names of resources and namespaces; nothing where the store cannot be read.
+
+Completion must be quick and must never print, make or change anything.
+"""
 
 from __future__ import annotations
 
+import os
+
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 
 
 @click.command()
@@ -12,11 +20,105 @@ from click.shell_completion import get_completion_class
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL.
 
+    It completes commands, options, kinds, and the names of resources and namespaces.
+
     \b
-    Example:
-      source <(calicoctl completion bash)
+    Examples:
+      source <(calicoctl completion bash)        # in ~/.bashrc
+      source <(calicoctl completion zsh)         # in ~/.zshrc, after compinit
+      calicoctl completion fish | source         # in ~/.config/fish/config.fish
     """
     parent = ctx.find_root()
+    name = parent.info_name or "calicoctl"
     completer = get_completion_class(shell)
     assert completer is not None
-    click.echo(completer(parent.command, {}, parent.info_name or "calicoctl", "_CALICOCTL_COMPLETE").source())
+    variable = f"_{name}_COMPLETE".replace("-", "_").replace(".", "_").upper()
+    click.echo(completer(parent.command, {}, name, variable).source())
+
+
+def words(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """What may follow the words of ``get`` or ``delete``: a kind first, then names of it that are not there yet."""
+    from calico.cli.kinds import kind_called, kind_names
+
+    typed: tuple[str, ...] = ctx.params.get("words") or ()
+    kind, slash, _ = incomplete.partition("/")
+    try:
+        if slash:
+            names = _names(ctx, kind_called(kind).__name__)
+            return _matching(
+                [f"{kind}/{name}" for name in names if f"{kind}/{name}" not in typed], incomplete
+            )
+        if typed and "/" not in typed[0]:
+            return _matching(
+                [name for name in _names(ctx, kind_called(typed[0]).__name__) if name not in typed],
+                incomplete,
+            )
+    except click.UsageError:
+        return []
+    plurals = sorted({each.PLURAL for each in kind_names().values()})
+    return _matching(plurals, incomplete.lower()) or _matching(sorted(kind_names()), incomplete.lower())
+
+
+def namespaces(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """The namespaces in which anything is stored."""
+    from calico.model.keys import KINDS
+
+    spaces = {
+        namespace
+        for kind in KINDS.values()
+        if kind.NAMESPACED
+        for namespace, _ in _stored(ctx, kind.__name__)
+    }
+    return _matching(sorted(spaces), incomplete)
+
+
+def labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The running labs, as a value of ``--lab``."""
+    del ctx, param
+    from calico.cli.stores import running_labs
+    from calico.paths import Paths
+
+    try:
+        return _matching(running_labs(Paths.of(os.environ)), incomplete)
+    except (click.ClickException, OSError):
+        return []
+
+
+def _matching(found: list[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(each) for each in found if each.startswith(incomplete)]
+
+
+def _names(ctx: click.Context, kind: str) -> list[str]:
+    namespace = ctx.params.get("namespace")
+    everywhere = ctx.params.get("all_namespaces")
+    wanted = {"", namespace or "default"}
+    return sorted({name for space, name in _stored(ctx, kind) if everywhere or space in wanted})
+
+
+def _stored(ctx: click.Context, kind: str) -> list[tuple[str, str]]:
+    """Namespace and name of everything of a kind; nothing where there is no store, or none that may be read."""
+    import asyncio
+
+    from calico.cli.stores import Choice, locate, open_store
+    from calico.datastore.api import StoreError
+    from calico.model.keys import kind_prefix, parse_path
+
+    async def read() -> list[tuple[str, str]]:
+        choice = Choice.of(ctx.params)
+        if ctx.parent is not None:
+            choice = choice.over(Choice.of(ctx.parent.params))
+        location = locate(choice, os.environ)
+        if not location.path.is_file():
+            return []
+        store = open_store(location)
+        try:
+            listing = await store.list(kind_prefix(kind))
+        finally:
+            await store.close()
+        keys = [parse_path(entry.path) for entry in listing.entries]
+        return [(key.namespace, key.name) for key in keys if key is not None]
+
+    try:
+        return asyncio.run(read())
+    except (click.ClickException, StoreError, OSError):
+        return []

@@ -10,9 +10,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Final = {
     "agent": ("calico.cli.agent:agent", "Run this host's agent, or ask it how it is."),
@@ -46,6 +49,8 @@ class _Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a suggestion for a command that is nearly right."""
+        if ctx.resilient_parsing:  # completion: there is nobody to tell
+            return (args[0], self.get_command(ctx, args[0]), args[1:]) if args else (None, None, [])
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             import difflib
 
@@ -54,6 +59,17 @@ class _Lazy(click.Group):
             ctx.fail(f"there is no command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, without importing a single one, and the options."""
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in sorted(COMMANDS.items())
+            if name.startswith(incomplete)
+        ]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The overview, without importing a single command."""
         del ctx
@@ -61,17 +77,55 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in sorted(COMMANDS.items())])
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--lab", "lab_name", metavar="NAME", help="Use the store of the lab NAME.")
+def _complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from calico.cli.completion import labs
+
+    return labs(ctx, param, incomplete)
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    del param
+    if wanted and not ctx.resilient_parsing:
+        import calico
+
+        click.echo(f"calicoctl v{calico.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit status: 0 all went well; 1 something failed; 2 the command line is wrong."
+    " 'calicoctl COMMAND --help' says more about a command.",
+)
 @click.option(
-    "--datastore-path", metavar="FILE", help="Use this SQLite store (environment: CALICO_SQLITE_PATH)."
+    "--lab",
+    "lab_name",
+    metavar="NAME",
+    help="Use the store of the lab NAME.",
+    shell_complete=_complete_labs,
+)
+@click.option(
+    "--datastore-path",
+    metavar="FILE",
+    type=click.Path(),
+    help="Use this SQLite store (environment: CALICO_SQLITE_PATH).",
 )
 @click.option(
     "-c",
     "--config",
     "config_file",
     metavar="FILE",
+    type=click.Path(),
     help="Read connection settings from FILE instead of /etc/calico/calicoctl.cfg.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
 )
 @click.pass_context
 def root(
@@ -95,10 +149,16 @@ def root(
 
 
 def main() -> None:
-    """Run ``calicoctl``. As root nothing is written beside the sources of a checkout that a user may own."""
-    if os.geteuid() == 0:
+    """Run ``calicoctl``. As root nothing is written beside the sources of a checkout that a user owns."""
+    if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:  # noqa: PTH116  pathlib costs start-up time
         sys.dont_write_bytecode = True
-    root(prog_name=os.path.basename(sys.argv[0]) or "calicoctl")  # noqa: PTH119  pathlib costs start-up time
+    try:
+        root(prog_name=os.path.basename(sys.argv[0]) or "calicoctl")  # noqa: PTH119  as above
+    except OSError as error:  # the output could not be written; a closed pipe is click's own affair
+        try:
+            sys.stderr.write(f"Error: {error}\n")
+        finally:
+            sys.exit(1)
 
 
 if __name__ == "__main__":

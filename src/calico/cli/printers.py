@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from calico.model.resource import Resource
+from calico.model.resource import API_VERSION, Resource
 
 Cell = Callable[[Any], str]
 
@@ -101,7 +101,8 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     ),
     "Tier": (_NAME, Column("ORDER", lambda r: _text(r.spec.order))),
     "WorkloadEndpoint": (
-        Column("WORKLOAD", lambda r: r.spec.pod or r.spec.workload or r.metadata.name),
+        Column("NAME", lambda r: r.metadata.name, wide=True),
+        Column("WORKLOAD", lambda r: r.spec.workload or r.spec.pod or r.metadata.name),
         Column("NODE", lambda r: r.spec.node),
         Column("NETWORKS", lambda r: _list(r.spec.ip_networks)),
         Column("INTERFACE", lambda r: r.spec.interface_name),
@@ -114,13 +115,13 @@ COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
 _NAMESPACE = Column("NAMESPACE", lambda r: r.metadata.namespace or "")
 
 
-def table(resources: Sequence[Resource], kind: type[Resource], *, wide: bool, all_namespaces: bool) -> str:
-    """The resources of one kind as an aligned table, headings included."""
+def table(resources: Sequence[Resource], kind: type[Resource], *, wide: bool, namespaces: bool) -> str:
+    """The resources of one kind as an aligned table, headings included, their namespaces first if asked for."""
     columns = [column for column in COLUMNS.get(kind.__name__, (_NAME,)) if wide or not column.wide]
-    if all_namespaces and kind.NAMESPACED:
+    if namespaces and kind.NAMESPACED:
         columns.insert(0, _NAMESPACE)
     rows = [[column.heading for column in columns]]
-    rows += [[column.cell(resource) for column in columns] for resource in resources]
+    rows += [[_line(column.cell(resource)) for column in columns] for resource in resources]
     return aligned(rows)
 
 
@@ -131,3 +132,37 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _line(cell: str) -> str:
+    """A cell on one line and harmless to a terminal, whatever was stored."""
+    return cell if cell.isprintable() else "".join(c if c.isprintable() else " " for c in cell)
+
+
+def document(resources: Sequence[Resource], kind: type[Resource] | None) -> dict[str, Any]:
+    """What YAML and JSON show, as plain values that can be applied again.
+
+    All of a ``kind`` are always a list, however many there are; of those that were asked for by name (kind
+    None) one stands by itself, and several are a ``List``.
+    """
+    from calico.model.codec import to_builtins
+
+    trees = [to_builtins(resource) for resource in resources]
+    if kind is None and len(trees) == 1:
+        return trees[0]
+    name = f"{kind.__name__}List" if kind else "List"
+    return {"apiVersion": API_VERSION, "kind": name, "items": trees}
+
+
+def yaml_text(tree: dict[str, Any]) -> str:
+    """``tree`` as a YAML document."""
+    from calico.model.yaml_text import dump
+
+    return dump([tree])
+
+
+def json_text(tree: dict[str, Any]) -> str:
+    """``tree`` as indented JSON."""
+    import json
+
+    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"

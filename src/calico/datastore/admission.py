@@ -5,19 +5,24 @@ Out:  ``NotAdmitted`` with a sentence, or nothing.
 Next: ``cli.resources`` writes what is admitted.
 
 These are checks of one moment, as a client makes them; the calculation must cope with whatever is stored.
+What is stored but unreadable is passed over: it must not keep people from repairing it.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from calico.datastore.api import Conflict
 from calico.datastore.typed import Resources
 from calico.model.address import parse_cidr
-from calico.model.keys import Key
+from calico.model.keys import Key, key_of
 from calico.model.policy import (
     DEFAULT_ALLOW_PROFILE,
     GlobalNetworkPolicy,
     NetworkPolicy,
     Profile,
+    ProfileSpec,
+    Rule,
     Tier,
 )
 from calico.model.policy_validation import BUILT_IN_TIERS
@@ -25,60 +30,95 @@ from calico.model.pool import IPPool
 from calico.model.resource import Metadata, Resource
 from calico.model.validation import defaulted
 
+KUBERNETES_POLICY: Final = "knp.default."
+"""How the names of policies begin that are made of Kubernetes' own."""
+
 
 class NotAdmitted(Exception):
     """A resource that is valid by itself does not fit what is stored."""
 
 
+def built_in(kind: str) -> tuple[Resource, ...]:
+    """The resources of a kind that every cluster has, whether or not they are stored."""
+    match kind:
+        case "Tier":
+            return tuple(defaulted(Tier(metadata=Metadata(name=name))) for name in BUILT_IN_TIERS)
+        case "Profile":
+            allow = [Rule(action="Allow")]
+            return (
+                Profile(
+                    metadata=Metadata(name=DEFAULT_ALLOW_PROFILE),
+                    spec=ProfileSpec(ingress=allow, egress=allow),
+                ),
+            )
+        case _:
+            return ()
+
+
 async def initialise(resources: Resources) -> None:
-    """Make sure that the built-in tiers are there."""
-    for name in BUILT_IN_TIERS:
-        key = Key("Tier", name)
-        if await resources.store.get(key.path) is None:
+    """Make sure that the built-in tiers are stored, as other readers of the store expect."""
+    for tier in built_in("Tier"):
+        if await resources.store.get(key_of(tier).path) is None:
             try:
-                await resources.create(defaulted(Tier(metadata=Metadata(name=name))))
+                await resources.create(tier)
             except Conflict:
                 continue  # another client was faster
 
 
 async def admit(resources: Resources, resource: Resource) -> None:
     """Raise ``NotAdmitted`` if ``resource`` may not be written beside what is stored now."""
+    _judge_owner(key_of(resource))
     match resource:
         case NetworkPolicy() | GlobalNetworkPolicy():
             tier = resource.spec.tier
-            if await resources.store.get(Key("Tier", tier).path) is None:
+            if tier not in BUILT_IN_TIERS and await resources.store.get(Key("Tier", tier).path) is None:
                 raise NotAdmitted(f"spec.tier: there is no tier {tier!r}; create it first")
         case IPPool():
-            cidr = parse_cidr(resource.spec.cidr)
-            for other in await resources.list("IPPool"):
-                assert isinstance(other, IPPool)
-                if other.metadata.name == resource.metadata.name:
-                    if parse_cidr(other.spec.cidr) != cidr:
-                        raise NotAdmitted(
-                            f"spec.cidr: a pool's prefix cannot change ({other.spec.cidr} is stored)"
-                        )
-                    if other.spec.block_size != resource.spec.block_size:
-                        raise NotAdmitted(
-                            f"spec.blockSize: a pool's block size cannot change ({other.spec.block_size} is stored)"
-                        )
-                elif parse_cidr(other.spec.cidr).overlaps(cidr):
-                    raise NotAdmitted(
-                        f"spec.cidr: overlaps with pool {other.metadata.name!r} ({other.spec.cidr})"
-                    )
+            await _admit_pool(resources, resource)
         case Profile() if resource.metadata.name == DEFAULT_ALLOW_PROFILE:
-            raise NotAdmitted(f"the profile {DEFAULT_ALLOW_PROFILE!r} is built in")
+            raise NotAdmitted("it is built in and cannot be changed; write a profile of another name")
+
+
+async def _admit_pool(resources: Resources, pool: IPPool) -> None:
+    cidr = parse_cidr(pool.spec.cidr)
+    for other in await resources.list("IPPool", bad=lambda *_: None):
+        assert isinstance(other, IPPool)
+        try:
+            theirs = parse_cidr(other.spec.cidr)
+        except ValueError:
+            continue  # whoever stored it did not look; nobody can overlap with it
+        if other.metadata.name != pool.metadata.name:
+            if theirs.overlaps(cidr):
+                raise NotAdmitted(
+                    f"spec.cidr: {cidr} overlaps with pool {other.metadata.name!r} ({theirs}); choose another prefix"
+                )
+        elif theirs != cidr:
+            raise NotAdmitted(
+                f"spec.cidr: a pool's prefix cannot change ({theirs} is stored); make a new pool"
+            )
+        elif (
+            None not in {other.spec.block_size, pool.spec.block_size}
+            and other.spec.block_size != pool.spec.block_size
+        ):
+            raise NotAdmitted(
+                f"spec.blockSize: a pool's block size cannot change ({other.spec.block_size} is stored); make a new pool"
+            )
 
 
 async def admit_deletion(resources: Resources, key: Key) -> None:
     """Raise ``NotAdmitted`` if what is stored at ``key`` may not be deleted now."""
+    _judge_owner(key)
+    if any(key == key_of(each) for each in built_in(key.kind)):
+        raise NotAdmitted("it is built in and cannot be deleted")
     if key.kind != "Tier":
         return
-    if key.name in BUILT_IN_TIERS:
-        raise NotAdmitted(f"the tier {key.name!r} is built in")
     for kind in ("NetworkPolicy", "GlobalNetworkPolicy"):
         for policy in await resources.list(kind, bad=lambda *_: None):
             assert isinstance(policy, NetworkPolicy | GlobalNetworkPolicy)
             if policy.spec.tier == key.name:
-                raise NotAdmitted(
-                    f"the tier still holds {kind} {policy.metadata.name!r}; delete its policies first"
-                )
+                raise NotAdmitted(f"the tier still holds {key_of(policy)}; delete its policies first")
+
+
+def _judge_owner(key: Key) -> None:
+    if key.kind == "NetworkPolicy" and key.name.startswith(KUBERNETES_POLICY):
+        raise NotAdmitted("it belongs to a policy of Kubernetes; change that one through the Kubernetes API")

@@ -1,0 +1,141 @@
+"""What may be written or deleted beside what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from calico.datastore.admission import NotAdmitted, admit, admit_deletion, built_in, initialise
+from calico.datastore.memory import MemoryStore
+from calico.datastore.typed import Resources
+from calico.model import codec
+from calico.model.keys import Key, key_of
+from calico.model.resource import Resource
+from calico.model.validation import defaulted
+
+Work = Callable[[Resources], Awaitable[None]]
+
+
+def _make(kind: str, name: str, spec: dict, **metadata: str) -> Resource:
+    tree = {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name, **metadata}}
+    return defaulted(codec.from_builtins({**tree, "spec": spec}))
+
+
+def _pool(name: str, cidr: str, size: int | None = None) -> Resource:
+    return _make("IPPool", name, {"cidr": cidr, **({"blockSize": size} if size else {})})
+
+
+def _in(stored: list[Resource], work: Work) -> None:
+    async def run() -> None:
+        client = Resources(MemoryStore())
+        for resource in stored:
+            await client.create(resource)
+        await work(client)
+
+    asyncio.run(run())
+
+
+def _refused(stored: list[Resource], resource: Resource) -> str:
+    with pytest.raises(NotAdmitted) as refusal:
+        _in(stored, lambda client: admit(client, resource))
+    return str(refusal.value)
+
+
+def _not_deleted(stored: list[Resource], key: Key) -> str:
+    with pytest.raises(NotAdmitted) as refusal:
+        _in(stored, lambda client: admit_deletion(client, key))
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "GlobalNetworkPolicy"])
+def test_a_policy_needs_its_tier(kind: str) -> None:
+    """A policy of a tier that is not there is refused, and the tier is named."""
+    policy = _make(kind, "web", {"tier": "security"})
+    assert "'security'" in _refused([], policy)
+    _in([_make("Tier", "security", {"order": 1})], lambda client: admit(client, policy))
+
+
+def test_built_in_tiers_need_not_be_stored() -> None:
+    """A policy of the default tier is welcome in an empty store."""
+    _in([], lambda client: admit(client, _make("NetworkPolicy", "web", {})))
+
+
+@pytest.mark.parametrize("cidr", ["10.1.0.0/16", "10.0.0.0/8", "10.1.2.0/24"])
+def test_pools_do_not_overlap(cidr: str) -> None:
+    """The same prefix, a wider and a narrower one are refused, and the other pool is named."""
+    assert "overlaps with pool 'one'" in _refused([_pool("one", "10.1.0.0/16")], _pool("two", cidr))
+
+
+def test_pools_side_by_side_are_welcome() -> None:
+    """Neighbouring prefixes and other families do not overlap."""
+    stored = [_pool("one", "10.1.0.0/16")]
+    _in(stored, lambda client: admit(client, _pool("two", "10.2.0.0/16")))
+    _in(stored, lambda client: admit(client, _pool("six", "fd00::/48")))
+
+
+def test_a_pool_keeps_its_prefix_and_block_size() -> None:
+    """Blocks are cut already; applying the same pool again is welcome."""
+    stored = [_pool("one", "10.1.0.0/16")]
+    assert "prefix cannot change (10.1.0.0/16" in _refused(stored, _pool("one", "10.2.0.0/16"))
+    assert "block size cannot change (26" in _refused(stored, _pool("one", "10.1.0.0/16", 28))
+    _in(stored, lambda client: admit(client, _pool("one", "10.1.0.0/16", 26)))
+
+
+def test_an_unreadable_pool_does_not_keep_others_out() -> None:
+    """What another writer broke must not block the repair, nor any other pool."""
+
+    async def work(client: Resources) -> None:
+        await client.store.create(Key("IPPool", "broken").path, b"{")
+        await admit(client, _pool("broken", "10.1.0.0/16"))
+        await admit(client, _pool("other", "10.2.0.0/16"))
+
+    _in([], work)
+
+
+def test_the_default_profile_cannot_be_written_or_deleted() -> None:
+    """Its meaning is the same everywhere."""
+    (profile,) = built_in("Profile")
+    assert "built in" in _refused([], profile)
+    assert "built in" in _not_deleted([], key_of(profile))
+
+
+@pytest.mark.parametrize("tier", [key_of(each) for each in built_in("Tier")], ids=str)
+def test_built_in_tiers_cannot_be_deleted(tier: Key) -> None:
+    """Every cluster has them."""
+    assert "built in" in _not_deleted([], tier)
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "GlobalNetworkPolicy"])
+def test_a_tier_with_policies_cannot_be_deleted(kind: str) -> None:
+    """Its policies would lose their place; the first of them is named."""
+    tier = _make("Tier", "security", {"order": 1})
+    policy = _make(kind, "web", {"tier": "security"})
+    assert str(key_of(policy)) in _not_deleted([tier, policy], key_of(tier))
+    other = _make(kind, "web", {"tier": "default"})
+    _in([tier, other], lambda client: admit_deletion(client, key_of(tier)))
+
+
+def test_policies_of_kubernetes_are_not_ours_to_change() -> None:
+    """They follow the Kubernetes API, and would come back."""
+    policy = _make("NetworkPolicy", "knp.default.web", {})
+    assert "Kubernetes API" in _refused([], policy)
+    assert "Kubernetes API" in _not_deleted([policy], key_of(policy))
+
+
+def test_initialise_stores_the_built_in_tiers_once() -> None:
+    """A second time, and beside others, it changes nothing."""
+
+    async def work(client: Resources) -> None:
+        await asyncio.gather(initialise(client), initialise(client))
+        first = await client.list("Tier")
+        await initialise(client)
+        assert await client.list("Tier") == first
+        assert [(each.metadata.name, each.spec.order, each.spec.default_action) for each in first] == [
+            ("default", 1_000_000, "Deny"),
+            ("kube-admin", 1_000, "Pass"),
+            ("kube-baseline", 10_000_000, "Pass"),
+        ]
+
+    _in([], work)
