@@ -39,6 +39,8 @@ def matches(family: Family) -> Iterator[tuple[ast.Match, ...]]:
             yield (ast.InSet(end, SET["net"], negate),)
             yield (ast.PortInSet(end, SET["port"], negate),)
             yield (ast.LocalAddress(end, negate),)
+            yield (ast.Ports(end, RANGES, negate),)
+            yield (ast.Protocol(47, negate=True), ast.Ports(end, ((80, 80),), negate))
             for protocol in (6, 17, 132, 136):
                 yield (ast.Protocol(protocol), ast.PortInSet(end, SET["port"], negate))
                 yield (ast.Protocol(protocol), ast.Ports(end, RANGES, negate))

@@ -207,7 +207,11 @@ def transaction(change: ast.Change, held: Held) -> Transaction:
             covers.pop(name, None)
             types.pop(name, None)
         else:
-            result.sets[name] = info
+            if name in types:
+                # Described anew: its members are all given, and the words about it are not worth a new set.
+                result.flushed_sets.append(name)
+            else:
+                result.sets[name] = info
             types[name] = info.type
             if info.type == "net":
                 covers[name] = Cover()

@@ -140,7 +140,8 @@ def _matches(rule: ast.Rule, family: Family, protocol: int | None, *, implied: b
         if isinstance(match, ast.Protocol) and not match.negate and implied:
             parts.append(_Part(f"meta l4proto {match.number}", []))
             continue
-        if isinstance(match, ast.PortInSet) and protocol is None and not looked_up:
+        if isinstance(match, ast.PortInSet | ast.Ports) and protocol not in PORT_PROTOCOLS and not looked_up:
+            # nft itself would read the ports of any packet.
             looked_up = True
             numbers = ", ".join(str(number) for number in _LOOKUP_PROTOCOLS)
             right = {"set": list(_LOOKUP_PROTOCOLS)}
