@@ -203,16 +203,8 @@ def test_match_selects_exactly_its_packets(rig: Rig, name: str, negate: bool) ->
 
 @pytest.mark.parametrize("negate", [False, True], ids=["is", "is not"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ports_without_a_protocol_mean_all_that_have_ports(
-    rig: Rig, request: pytest.FixtureRequest, family: Family, negate: bool
-) -> None:
+def test_ports_without_a_protocol_mean_all_that_have_ports(rig: Rig, family: Family, negate: bool) -> None:
     """A match on ports that names no protocol, negated or not, is about TCP, UDP, SCTP and UDPLite only."""
-    if rig.backend.name == "nftables":
-        request.applymarker(
-            pytest.mark.xfail(
-                reason="nftables reads ports from any packet; rendering always names a protocol"
-            )
-        )
     looks_like_80 = forth_with(family, protocol=GRE, lead=b"\0\x50\0\x50")
     rig.load(
         table(family, {"filter-FORWARD": [rule(ast.Ports("destination", ((80, 80),), negate), ast.Drop())]})

@@ -208,8 +208,8 @@ class Iptables:
         """Write what needs writing, table by table, and remember how the kernel spells it."""
         touched: dict[Family, list[TableName]] = {}
         for table in TABLES:
-            for family in ipset.FAMILIES:
-                image = images.get(family, {}).get(table, Image())
+            for family, wanted in images.items():
+                image = wanted[table]
                 edit = edits.get((family, table))
                 if edit:
                     text = restore(table, edit, image)
@@ -220,7 +220,7 @@ class Iptables:
         for family, tables in touched.items():
             saved = self._save(family)
             for table in tables:
-                image = images.get(family, {}).get(table, Image())
+                image = images[family][table]
                 self._learn(family, table, edits[family, table].write, image, saved.get(table, Saved()))
 
     def _learn(
