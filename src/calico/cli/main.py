@@ -152,13 +152,14 @@ def main() -> None:
     """Run ``calicoctl``. As root nothing is written beside the sources of a checkout that a user owns."""
     if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:  # noqa: PTH116  pathlib costs start-up time
         sys.dont_write_bytecode = True
+    name = os.path.basename(sys.argv[0])  # noqa: PTH119  as above
     try:
-        root(prog_name=os.path.basename(sys.argv[0]) or "calicoctl")  # noqa: PTH119  as above
+        root(prog_name=name if name and not name.endswith(".py") else "calicoctl")
     except OSError as error:  # the output could not be written; a closed pipe is click's own affair
-        try:
-            sys.stderr.write(f"Error: {error}\n")
-        finally:
-            sys.exit(1)
+        # What is still in the buffer would fail again at the end of the interpreter, with a message of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

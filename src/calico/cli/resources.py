@@ -327,11 +327,9 @@ async def _all(client: Resources, asked: Wanted, namespace: str) -> _Found:
 
     kind = asked.kind.__name__
     stored = await client.list(kind, bad=bad)
-    if kind in {"Tier", "Profile"}:
-        from calico.datastore.admission import built_in
-
-        names = {each.metadata.name for each in stored}
-        extra = [each for each in built_in(kind) if each.metadata.name not in names]
+    names = {each.metadata.name for each in stored}
+    extra = [each for each in _built_in(kind) if each.metadata.name not in names]
+    if extra:
         stored = tuple(sorted((*stored, *extra), key=lambda each: each.metadata.name))
     here = [
         each for each in stored if not asked.kind.NAMESPACED or namespace in {"", each.metadata.namespace}
@@ -339,9 +337,15 @@ async def _all(client: Resources, asked: Wanted, namespace: str) -> _Found:
     return _Found(asked, here, problems, len(stored) - len(here))
 
 
-async def _named(client: Resources, keys: Sequence[Key]) -> _Found:
+def _built_in(kind: str) -> tuple[Resource, ...]:
+    if kind not in {"Tier", "Profile"}:  # the only kinds that have any; spares the others an import
+        return ()
     from calico.datastore.admission import built_in
 
+    return built_in(kind)
+
+
+async def _named(client: Resources, keys: Sequence[Key]) -> _Found:
     resources: list[Resource] = []
     problems: list[str] = []
     missing: list[Key] = []
@@ -352,7 +356,7 @@ async def _named(client: Resources, keys: Sequence[Key]) -> _Found:
             problems.append(f"cannot be read: {error}")
             continue
         if resource is None:
-            resource = next((each for each in built_in(key.kind) if key_of(each) == key), None)
+            resource = next((each for each in _built_in(key.kind) if key_of(each) == key), None)
         if resource is None:
             missing.append(key)
         else:

@@ -14,8 +14,6 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 from calico.model.address import AddressError, Family, parse_address, parse_cidr
 from calico.model.errors import ModelError, Path, SelectorError
 from calico.model.numbers import MAX_PORT, port_name
-from calico.model.selector import parse
-from calico.model.selector_tree import Global, walk
 
 T = TypeVar("T")
 
@@ -94,6 +92,9 @@ def qualified_name(path: Path, key: str) -> Findings:
 
 def selector(path: Path, text: str, *, may_be_global: bool = False) -> Findings:
     """The text of a selector; ``global()`` only where it is allowed, and there only alone."""
+    from calico.model.selector import parse  # readers of a store need no parser
+    from calico.model.selector_tree import Global, walk
+
     if len(text) > SELECTOR_LENGTH:
         yield Finding(
             path,

@@ -4,6 +4,8 @@ In:   YAML or JSON that a person wrote; bytes of a store.
 Out:  resources; or ``InvalidResources`` with every problem of every document, each with its line.
 Next: ``cli`` and the agent's API store what ``load`` gives; ``datastore`` uses ``encode`` and ``decode``.
 
+What only people's text needs (YAML, the rules of every kind) is imported when the first such text comes.
+
 People's text is read strictly: an unknown field is an error. A store's bytes are read tolerantly: other
 writers, newer or older than we are, share the store, and what we do not know we do not judge.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -24,8 +26,9 @@ from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
 from calico.model.keys import KINDS, Key
 from calico.model.resource import API_VERSION, Resource
 from calico.model.schema import Misfit, fitted, misfits, nearest, schema, shown, without_nulls
-from calico.model.validation import problems_of
-from calico.model.yaml_text import BadText, Places, documents, dump
+
+if TYPE_CHECKING:
+    from calico.model.yaml_text import Places
 
 RECORDS: Final[dict[str, type[Record]]] = {
     kind.__name__: kind for kind in (BlockAffinity, IPAMBlock, IPAMHandle)
@@ -52,6 +55,8 @@ def load(text: str, source: str = "<text>") -> list[Resource]:
     Nothing is filled in (``validation.defaulted`` does that). Null fields count as absent. If anything is
     wrong anywhere, ``InvalidResources`` is raised with all that is wrong everywhere.
     """
+    from calico.model.yaml_text import Places
+
     places = Places(text)
     problems: list[Problem] = []
     resources: list[Resource] = []
@@ -96,6 +101,8 @@ def from_builtins(tree: Mapping[str, Any]) -> Resource:
 
 
 def _parts(text: str, source: str, places: Places, problems: list[Problem]) -> Iterator[_Part]:
+    from calico.model.yaml_text import BadText
+
     try:
         for index, document in enumerate(_documents(text)):
             yield from _unpacked(index, (), document)
@@ -126,6 +133,8 @@ def _documents(text: str) -> Iterator[Any]:
         else:
             yield tree
             return
+    from calico.model.yaml_text import documents
+
     yield from documents(text)
 
 
@@ -194,6 +203,8 @@ def _understood(tree: Any) -> tuple[Resource | None, list[Misfit]]:
     except msgspec.ValidationError as error:
         found = [*misfits(tree, schema(kind))]
         return None, found or [Misfit(Finding((), str(error), ""))]
+    from calico.model.validation import problems_of
+
     return resource, [Misfit(finding) for finding in problems_of(resource)]
 
 
@@ -227,6 +238,8 @@ def to_builtins(resource: Resource) -> dict[str, Any]:
 
 def to_yaml(resources: Iterable[Resource]) -> str:
     """One YAML document for each resource; ``load`` gives back the same resources."""
+    from calico.model.yaml_text import dump
+
     return dump(map(to_builtins, resources))
 
 
