@@ -161,6 +161,6 @@ def test_the_kernel_would_hold_this(name: str) -> None:
     renderer.update(delta)
     text = f"# {sentence}\n" + "".join(nft.listing(renderer.tables[family]) for family in (4, 6))
     file = FOLDER / f"{name}.nft"
-    if os.environ.get("GOLDEN") == "write":
+    if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(text)
     assert text == file.read_text()

@@ -224,3 +224,22 @@ def test_foreign_rules_and_routes_survive_the_agent_untouched(world: World) -> N
     eventually(lambda: not reaches(world.a, B4, wait=0.3), what="b is closed")
     world.host.stop()
     assert foreign() == before
+
+
+def test_the_gateway_answers_for_itself_alone(world: World) -> None:
+    """A host without a default route answers for the gateway, and what is sent to it goes round no loop."""
+    world.host.start()
+    assert reaches(world.a, B4)
+    world.host.namespace.run("nft", "-f", "-", stdin=_COUNT_LOOPBACK)
+    world.a.run("ping", "-n", "-q", "-c", "2", "-i", "0.1", "-W", "1", "169.254.1.1", check=False)
+    counted = world.host.namespace.run("nft", "list", "table", "ip", "watch").stdout
+    assert "counter packets 0 " in counted
+
+
+_COUNT_LOOPBACK = """table ip watch {
+\tchain c {
+\t\ttype filter hook prerouting priority -400
+\t\tiifname "lo" ip daddr 169.254.1.1 counter
+\t}
+}
+"""

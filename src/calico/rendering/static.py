@@ -147,6 +147,13 @@ def _workload_to_host(family: Family, settings: Settings) -> Iterator[ast.Rule]:
 
 def _forward(settings: Settings) -> Iterator[ast.Rule]:
     for workload in _workloads("in", settings):
+        # The IPv4 gateway has a route out of the loopback interface, only so that it is answered for.
+        yield ast.Rule(
+            (workload, ast.Interface("out", LOOPBACK)),
+            (ast.Drop(),),
+            comment="The gateway's address leads nowhere",
+        )
+    for workload in _workloads("in", settings):
         yield ast.Rule((workload,), (ast.Jump("cali-from-wl-dispatch"),))
     for workload in _workloads("out", settings):
         yield ast.Rule((workload,), (ast.Jump("cali-to-wl-dispatch"),))
