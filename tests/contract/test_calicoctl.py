@@ -319,7 +319,14 @@ def test_light_commands_stay_light(environment: dict[str, str]) -> None:
     heavy = {"asyncio", "sqlite3", "yaml", "pyroute2", "difflib", "ssl", "msgspec"}
     assert _loaded(environment, "--help") & heavy == set()
     assert _loaded(environment, "version") & heavy == set()
-    unneeded = {"yaml", "pyroute2", "calico.agent.main", "calico.lab", "calico.model.validation"}
+    unneeded = {
+        "yaml",
+        "pyroute2",
+        "calico.agent.main",
+        "calico.lab",
+        "calico.model.validation",
+        "calico.model.selector",
+    }
     assert _loaded(environment, "get", "nodes") & unneeded == set()
 
 

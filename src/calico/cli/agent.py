@@ -13,7 +13,11 @@ from calico.cli.stores import Location, store_options
 from calico.paths import Paths
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog="Exit status: 0 it was told to stop (SIGTERM, SIGINT); 1 it could not start, and says why;"
+    " 2 the command line is wrong.",
+)
 @click.option(
     "--node", metavar="NAME", help="This host's name; default: NODENAME, the file nodename, the host name."
 )
@@ -34,7 +38,12 @@ from calico.paths import Paths
 @store_options
 @click.pass_context
 def agent(
-    ctx: click.Context, location: Location, node: str | None, backend: str | None, bgp: bool, log_level: str
+    ctx: click.Context,
+    location: Location | None,
+    node: str | None,
+    backend: str | None,
+    bgp: bool,
+    log_level: str,
 ) -> None:
     """Run this host's agent in the foreground: routes, policy and BGP as the store wants them.
 
@@ -45,7 +54,7 @@ def agent(
       calicoctl agent --node host-1
       calicoctl agent status
     """
-    if ctx.invoked_subcommand is not None:
+    if location is None or ctx.invoked_subcommand is not None:
         return
     from calico.agent.main import Configuration, StartError, run
 
@@ -65,12 +74,18 @@ def agent(
         raise click.ClickException(str(error)) from error
 
 
-@agent.command()
+@agent.command(
+    short_help="What is programmed, and what failed.",
+    epilog="Exit status: 0 all is programmed; 1 it is not, or no agent runs here; 2 the command line is wrong.",
+)
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(output: str) -> None:
     """What the agent of this host has programmed, how long the last change took, and what failed.
 
-    Exit status 1 if it is not in order.
+    \b
+    Examples:
+      calicoctl agent status
+      calicoctl agent status -o json
     """
     report = _ask({"command": "status"})
     if output == "json":
@@ -81,10 +96,19 @@ def status(output: str) -> None:
         raise SystemExit(1)
 
 
-@agent.command("pause-repair")
+@agent.command(
+    "pause-repair",
+    short_help="Leave for a while what others change in the kernel.",
+    epilog="Exit status: 0 done; 1 no agent runs here; 2 the command line is wrong.",
+)
 @click.argument("seconds", type=click.FloatRange(0, 3600))
 def pause_repair(seconds: float) -> None:
-    """Do not repair what others change in the kernel for SECONDS (0: repair again at once)."""
+    """Do not repair what others change in the kernel for SECONDS (0: repair again at once).
+
+    \b
+    Example:
+      calicoctl agent pause-repair 30
+    """
     _ask({"command": "pause-repair", "seconds": seconds})
     click.echo(f"repair is paused for {seconds:g} s" if seconds else "repair is on")
 

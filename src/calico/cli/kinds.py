@@ -2,7 +2,7 @@
 
 In:   words of the command line.
 Out:  ``Wanted`` values; or a ``click.UsageError`` that names what was probably meant.
-Next: ``cli.resources`` reads or deletes them; ``cli.completion`` offers the same words.
+Next: ``cli.get`` reads them, ``cli.resources`` deletes them; ``cli.completion`` offers the same words.
 """
 
 from __future__ import annotations

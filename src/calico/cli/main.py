@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "apply": ("calico.cli.resources:apply", "Create or update resources from files."),
     "completion": ("calico.cli.completion:completion", "Print the completion script for a shell."),
     "delete": ("calico.cli.resources:delete", "Delete resources by file or by name."),
-    "get": ("calico.cli.resources:get", "Show resources."),
+    "get": ("calico.cli.get:get", "Show resources."),
     "lab": ("calico.cli.lab:lab", "A virtual data centre on this machine."),
     "version": ("calico.cli.version:version", "Show the version."),
 }

@@ -2,7 +2,7 @@
 
 In:   files, directories, ``-`` for standard input, and the namespace that the command line gives.
 Out:  ``Manifest`` values, complete and valid; or ``BadManifests`` with all that is wrong with all files.
-Next: ``cli.resources`` writes, deletes or looks up what they name.
+Next: ``cli.resources`` writes or deletes what they name, ``cli.get`` looks it up.
 """
 
 from __future__ import annotations

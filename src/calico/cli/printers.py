@@ -2,7 +2,7 @@
 
 In:   resources.
 Out:  text; nothing is printed here.
-Next: ``cli.resources`` prints it.
+Next: ``cli.get`` prints it.
 """
 
 from __future__ import annotations

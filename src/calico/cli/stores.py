@@ -68,7 +68,10 @@ class Location(NamedTuple):
 
 
 def store_options(function: F) -> F:
-    """Add ``--lab``, ``--datastore-path`` and ``--config`` to a command, which gets a ``Location`` as ``location``."""
+    """Add ``--lab``, ``--datastore-path`` and ``--config`` to a command, which gets a ``Location`` as ``location``.
+
+    A group gets None when one of its commands is to do the work: no store is looked for in vain.
+    """
 
     @click.option(
         "--lab",
@@ -96,6 +99,8 @@ def store_options(function: F) -> F:
         config_file: str | None,
         **kwargs: Any,
     ) -> Any:
+        if ctx.invoked_subcommand is not None:
+            return ctx.invoke(function, *args, location=None, **kwargs)
         choice = Choice(lab_name, datastore_path, config_file)
         outer = ctx.find_object(Choice)
         location = locate(choice.over(outer) if outer else choice, os.environ)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from calico.cli.stores import Choice, locate
+from calico.cli.main import root
+from calico.cli.stores import Choice, Location, WrongStore, locate, open_store
 
 
 @pytest.fixture
@@ -117,3 +119,69 @@ def test_a_configuration_file_that_is_no_configuration_is_refused(
     wrong.write_text("kind: Other\n")
     with pytest.raises(click.UsageError, match=r"wrong\.cfg"):
         locate(Choice(config=str(wrong)), environment)
+
+
+@pytest.mark.parametrize("choice", [Choice(lab=""), Choice(path=""), Choice(config="")], ids=str)
+def test_an_empty_value_is_refused(environment: dict[str, str], choice: Choice) -> None:
+    """An unset variable in a script must not lead to the store of another place."""
+    with pytest.raises(click.UsageError, match="its value is empty"):
+        locate(choice, environment)
+
+
+def test_what_stands_after_the_command_comes_before_what_stands_before_it() -> None:
+    """calicoctl --lab a get --lab b means b; what is left open is filled in."""
+    assert Choice(lab="b").over(Choice(lab="a", config="c")) == Choice(lab="b", config="c")
+    assert Choice(lab="").over(Choice(lab="a")) == Choice(lab="")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("kind: CalicoAPIConfig\nspec: 7\n", "spec: a mapping is expected"),
+        ("kind: CalicoAPIConfig\nspec: {datastoreType: sqlite, sqlitePath: 7}\n", "sqlitePath: 7 is no path"),
+        ("kind: CalicoAPIConfig\n", "etcd is not supported yet"),
+        ("a: b: c\n", "mapping values are not allowed"),
+        ("\udcff", "not UTF-8"),
+    ],
+    ids=repr,
+)
+def test_a_configuration_file_is_read_strictly(
+    tmp_path: Path, environment: dict[str, str], text: str, sentence: str
+) -> None:
+    """The file and what is wrong with it are named."""
+    file = tmp_path / "calicoctl.cfg"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(WrongStore, match=sentence) as refusal:
+        locate(Choice(config=str(file)), environment)
+    assert str(file) in str(refusal.value)
+
+
+def test_a_directory_is_no_store(tmp_path: Path) -> None:
+    """Nor is anything below a file; both are said before anything is opened."""
+    (tmp_path / "file").touch()
+    with pytest.raises(WrongStore, match="is a directory"):
+        open_store(Location(tmp_path, "a test"))
+    with pytest.raises(WrongStore, match="is a file, not a directory"):
+        open_store(Location(tmp_path / "file" / "deeper" / "calico.db", "a test"))
+
+
+def test_commands_of_the_agent_need_no_store(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Several labs, or a store that cannot be used, are no reason to refuse the agent's status."""
+    _lab(tmp_path, "one")
+    _lab(tmp_path, "two")
+    result = CliRunner().invoke(root, ["agent", "status"], env=environment)
+    assert (result.exit_code, "no agent runs here" in result.stderr) == (1, True)
+    assert "several labs" in CliRunner().invoke(root, ["get", "nodes"], env=environment).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["apply"], ["get"], ["delete"], ["agent"], ["agent", "status"], ["completion"], ["version"]],
+    ids=str,
+)
+def test_help_has_an_example_and_the_exit_status(words: list[str]) -> None:
+    """Each command's help is all that a person needs."""
+    shown = CliRunner().invoke(root, [*words, "--help"]).stdout
+    assert "Example" in shown
+    assert f"calicoctl {words[0]}" in shown
+    assert "Exit status: 0" in shown

@@ -1,0 +1,79 @@
+"""The options and arguments that ``apply``, ``get`` and ``delete`` have in common.
+
+In:   nothing; these are decorators for click commands.
+Out:  parameters ``files``, ``recursive``, ``skip_empty``, ``namespace`` and ``words``.
+Next: ``cli.kinds`` and ``cli.manifests`` make sense of their values; ``cli.stores`` has those that choose the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from calico.cli.kinds import METAVAR
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+_FILE = click.Path(allow_dash=True)
+
+
+def _complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del param
+    from calico.cli.completion import words
+
+    return words(ctx, incomplete)
+
+
+def _complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del param
+    from calico.cli.completion import namespaces
+
+    return namespaces(ctx, incomplete)
+
+
+def files(what: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
+    """``-f``, repeatable; ``what`` is its help."""
+    return click.option(
+        "-f",
+        "--filename",
+        "files",
+        multiple=True,
+        required=required,
+        metavar="FILE|DIR|-",
+        type=_FILE,
+        help=what,
+    )
+
+
+def _checked_namespace(ctx: click.Context, param: click.Parameter, namespace: str | None) -> str | None:
+    """``namespace`` if it is one: an empty one, of an unset variable, must not lead to the default one."""
+    if namespace is None or ctx.resilient_parsing:
+        return namespace
+    from calico.model.checks import dns_label
+
+    for finding in dns_label((), namespace):
+        raise click.BadParameter(f"{finding.message}; {finding.remedy}", ctx, param)
+    return namespace
+
+
+def namespace(what: str) -> Callable[[Decorated], Decorated]:
+    """``-n``, a DNS label or None; ``what`` is its help."""
+    return click.option(
+        "-n",
+        "--namespace",
+        metavar="NAMESPACE",
+        help=what,
+        callback=_checked_namespace,
+        shell_complete=_complete_namespaces,
+    )
+
+
+words = click.argument("words", metavar=f"[{METAVAR}]", nargs=-1, shell_complete=_complete_words)
+recursive = click.option(
+    "-R", "--recursive", is_flag=True, help="Look into the directories of a directory too."
+)
+skip_empty = click.option("--skip-empty", is_flag=True, help="Files without a resource are no error.")

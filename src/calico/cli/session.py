@@ -1,0 +1,77 @@
+"""One command's time with the store, and the keys of what the command is about.
+
+In:   the store's location, and what the command line or files name.
+Out:  the result of the work; what the store refuses is an error of the command.
+Next: ``cli.resources`` and ``cli.get`` say what the work is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import click
+
+from calico.cli.kinds import Wanted
+from calico.cli.stores import Location, open_store
+from calico.datastore.api import StoreError, Unavailable
+from calico.datastore.typed import Resources
+from calico.model.errors import ModelError
+from calico.model.keys import Key, key_of
+
+T = TypeVar("T")
+DEFAULT_NAMESPACE = "default"
+
+
+def with_store(location: Location, work: Callable[[Resources], Awaitable[T]], *, make: bool = True) -> T:
+    """Open the store, do the work, close it; what the store refuses is an error of the command.
+
+    Without ``make`` a store that does not exist is not made, but taken for an empty one.
+    """
+    import asyncio
+
+    async def session() -> T:
+        store = open_store(location, make=make)
+        try:
+            return await work(Resources(store))
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(session())
+    except Unavailable as error:
+        raise click.ClickException(f"{error} (store chosen by {location.reason})") from error
+    except (StoreError, ModelError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def keys_of(asked: Sequence[Wanted], namespace: str | None) -> list[Key]:
+    """The keys of all names that are ``asked`` for, in ``namespace`` where their kind has namespaces."""
+    return [
+        Key(kind.__name__, name, (namespace or DEFAULT_NAMESPACE) if kind.NAMESPACED else "")
+        for kind, names in asked
+        for name in names
+    ]
+
+
+def keys_of_files(
+    files: Sequence[str], namespace: str | None, *, recursive: bool, skip_empty: bool
+) -> list[Key]:
+    """The keys of what ``files`` hold, judged as strictly as for ``apply``."""
+    from calico.cli.manifests import load
+
+    manifests = load(files, namespace, recursive=recursive, skip_empty=skip_empty)
+    return [key_of(manifest.resource) for manifest in manifests]
+
+
+async def search(client: Resources, missing: Sequence[Key]) -> list[tuple[Key, str]]:
+    """For each key that holds nothing a sentence, with the namespaces where there is something of that name."""
+    found = []
+    for key in missing:
+        others: list[str] = []
+        if key.namespace:
+            stored = await client.list(key.kind, bad=lambda *_: None)
+            others = [each.metadata.namespace or "" for each in stored if each.metadata.name == key.name]
+        hint = f"; there is one in namespace {', '.join(others)} (-n)" if others else ""
+        found.append((key, f"does not exist{hint}"))
+    return found
