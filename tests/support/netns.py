@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -68,11 +69,9 @@ class Namespace:
 
         def body() -> None:
             try:
-                with open(self.path, "rb") as handle:
-                    if _LIBC.setns(handle.fileno(), _CLONE_NEWNET) != 0:
-                        raise OSError(ctypes.get_errno(), "setns")
+                _enter(self.path)
                 result.append(function())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - all of them are raised again, in the caller's thread
                 problem.append(error)
 
         thread = threading.Thread(target=body, name=f"in-{self.name}")
@@ -91,6 +90,12 @@ class Namespace:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), 9)
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+
+
+def _enter(path: str) -> None:
+    with Path(path).open("rb") as handle:
+        if _LIBC.setns(handle.fileno(), _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 @contextlib.contextmanager

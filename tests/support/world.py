@@ -61,6 +61,9 @@ class World:
         for table in fields(expected):
             assert getattr(self.followed, table.name) == getattr(expected, table.name), table.name
         assert self.network.state() == expected
+        assert self.network.counts() == {
+            table.name: len(getattr(expected, table.name)) for table in fields(expected)
+        }
         return delta
 
     @property

@@ -328,7 +328,7 @@ class Loop:
             self._programmed = True
             if self._refresh > 0:
                 self._next_refresh = now + self._refresh
-            log.info("%s is programmed: %d endpoints", self.node, len(self._network.state().endpoints))
+            log.info("%s is programmed: %d endpoints", self.node, self._network.counts()["endpoints"])
         if not self._frozen:
             # What the first picture made lives as long as the agent: keep the collector from walking it again and again.
             gc.collect()
@@ -365,7 +365,7 @@ class Loop:
 
     def report(self) -> dict[str, Any]:
         """What is programmed, how long the last change took, what failed: plain data."""
-        state = self._network.state()
+        counts = self._network.counts()
         return {
             "node": self.node,
             "inSync": self._network.in_sync,
@@ -373,12 +373,12 @@ class Loop:
             "backend": self._backend.name,
             "rounds": self._rounds,
             "counts": {
-                "endpoints": len(state.endpoints),
-                "policies": len(state.policies),
-                "profiles": len(state.profiles),
-                "sets": len(state.set_infos),
-                "setMembers": len(state.set_members),
-                "routes": len(state.routes),
+                "endpoints": counts["endpoints"],
+                "policies": counts["policies"],
+                "profiles": counts["profiles"],
+                "sets": counts["set_infos"],
+                "setMembers": counts["set_members"],
+                "routes": counts["routes"],
             },
             "lastChange": self._last_change,
             "errors": dict(self._errors),

@@ -82,6 +82,18 @@ class Network:
             table.forget()
         return delta
 
+    def counts(self) -> dict[str, int]:
+        """How many rows each table of the picture has; cheap."""
+        return {
+            "set_infos": len(self.sets.specs),
+            "set_members": len(self.sets.members),
+            "policies": len(self.bindings.policies),
+            "profiles": len(self.bindings.profiles),
+            "endpoints": len(self.bindings.endpoints),
+            "routes": len(self.routes.routes),
+            "pools": len(self.routes.pools),
+        }
+
     def state(self) -> State:
         """The complete picture as of the last settle; costs as much as it is large."""
         return State(
