@@ -243,3 +243,29 @@ _COUNT_LOOPBACK = """table ip watch {
 \t}
 }
 """
+
+
+def test_what_is_ours_can_be_removed_without_a_trace(world: World) -> None:
+    """After the agent's end and its removal the host's rules and routes are as before the first start."""
+    inside = world.host.namespace
+
+    def state() -> list[str]:
+        listing = inside.run("nft", "list", "ruleset").stdout.splitlines()
+        # iptables leaves its own empty tables behind, as it does for everyone.
+        rules = [line for line in listing if "calico" in line or "cali-" in line]
+        sets = inside.run("ipset", "list", "-n").stdout.splitlines()
+        listed = "".join(inside.run("ip", family, "route", "show").stdout for family in ("-4", "-6"))
+        routes = [line for line in listed.splitlines() if "proto kernel" not in line]
+        neighbours = inside.run("ip", "neigh", "show", "nud", "permanent").stdout.splitlines()
+        return [*rules, *sets, *routes, *neighbours]
+
+    before = state()
+    world.host.start()
+    assert reaches(world.a, B4)
+    assert world.host.calicoctl("agent", "remove", "--yes").returncode == 1, "a running agent is left alone"
+    assert reaches(world.a, B4)
+    world.host.stop()
+    assert state() != before
+    removed = world.host.calicoctl("agent", "remove", "--yes")
+    assert (removed.returncode, removed.stderr) == (0, "")
+    assert state() == before

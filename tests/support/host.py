@@ -56,14 +56,6 @@ class Host:
     def start(self, *, wait: bool = True) -> None:
         """Start the agent; by default wait until everything is programmed."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ,
-            "DATASTORE_TYPE": "sqlite",
-            "CALICO_SQLITE_PATH": str(self.database),
-            "CALICO_RUN_DIR": str(self.run_dir),
-            "CALICO_DATA_DIR": str(self.run_dir),
-            "CALICO_CONFIG_DIR": str(self.run_dir),
-        }
         with (self.run_dir / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -81,12 +73,27 @@ class Host:
                     "--backend",
                     self.backend,
                 ],
-                env=environment,
+                env=self._environment(),
                 stdout=log,
                 stderr=log,
             )
         if wait:
             eventually(lambda: self.status().get("programmed"), what=f"agent of {self.node} is programmed")
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DATASTORE_TYPE": "sqlite",
+            "CALICO_SQLITE_PATH": str(self.database),
+            "CALICO_RUN_DIR": str(self.run_dir),
+            "CALICO_DATA_DIR": str(self.run_dir),
+            "CALICO_CONFIG_DIR": str(self.run_dir),
+        }
+
+    def calicoctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run calicoctl on this host, on its store."""
+        command = [sys.executable, "-m", "calico.cli.main", *arguments]
+        return self.namespace.run(*command, check=False, env=self._environment())
 
     def status(self) -> dict[str, Any]:
         """The agent's report; empty while none answers."""

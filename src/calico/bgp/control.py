@@ -131,6 +131,10 @@ class Control:
         """End BIRD so that peers and the kernel keep its routes for the next one; returns when it has ended."""
         await self.ask("graceful restart", to_the_end=True)
 
+    async def shut_down(self) -> None:
+        """End BIRD for good: peers are told, and its routes go unless the configuration keeps them."""
+        await self.ask("down", to_the_end=True)
+
     async def status(self) -> Status:
         """How BIRD is."""
         return parse_status(await self.ask("show status"))

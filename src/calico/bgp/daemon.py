@@ -104,6 +104,21 @@ class Bird:
         except Silent:
             raise Failed(f"BIRD was told to end and did not; see {self._log}") from None
 
+    async def remove(self) -> None:
+        """End BIRD for good, taking its routes out of the kernel, and its files away; nothing if none runs."""
+        try:
+            text = self._config.read_text()
+            _write(
+                self._next, "".join(line for line in text.splitlines(True) if line.strip()[:8] != "persist;")
+            )
+            await self.control.configure(self._next)
+            await self.control.shut_down()
+        except (FileNotFoundError, NotRunning):
+            pass
+        for path in (self._config, self._next, self._rejected, self._socket, self._pid, self._log):
+            path.unlink(missing_ok=True)
+        self._log.with_suffix(".log.old").unlink(missing_ok=True)
+
     def _loaded(self) -> str | None:
         """What the running BIRD has loaded; None if that is not certain."""
         if self._next.exists():

@@ -113,6 +113,31 @@ def pause_repair(seconds: float) -> None:
     click.echo(f"repair is paused for {seconds:g} s" if seconds else "repair is on")
 
 
+@agent.command()
+@click.confirmation_option(prompt="Workloads of this host lose their network and their policy. Go on?")
+def remove() -> None:
+    """Take every route, rule and set of ours off this host, and end its BIRD. The agent must be stopped.
+
+    \b
+    Example:
+      calicoctl agent remove --yes
+    """
+    import asyncio
+
+    from calico.agent.removal import AgentRunsError, remove_all
+    from calico.bgp.control import BirdError
+    from calico.programming.backend import ProgrammingError
+
+    if os.geteuid() != 0:
+        raise click.ClickException("routes and rules are the kernel's: run this as root")
+    try:
+        done = asyncio.run(remove_all(Paths.of(os.environ)))
+    except (AgentRunsError, BirdError, ProgrammingError) as error:
+        raise click.ClickException(str(error)) from error
+    for sentence in done:
+        click.echo(sentence)
+
+
 def _ask(request: dict[str, Any]) -> dict[str, Any]:
     try:
         answer = ask(Paths.of(os.environ).agent_socket, request)

@@ -30,6 +30,7 @@ from calico.programming.rtnetlink import (
     Route,
     add_route,
     drop_link_local,
+    drop_route,
     list_addresses,
     list_links,
     put_link_local,
@@ -197,14 +198,22 @@ class Links:
                 "is down, so workloads may find no gateway unless there is a default route; set it up: ip link set lo up"
             )
             return []
-        route = Route(IPV4_GATEWAY, loopback.number, 0, SPECIAL_ROUTES, SCOPE_LINK)
         with Channel(ROUTE) as channel:
-            (answer,) = channel.transact([add_route(route)])
+            (answer,) = channel.transact([add_route(_gateway_route(loopback))])
         if answer.refused is None:
             return [Drift(4, f"route {IPV4_GATEWAY.address} dev {_LOOPBACK}", "missing")]
         if answer.refused.code != errno.EEXIST:
             self._problems[_LOOPBACK] = str(answer.refused)
         return []
+
+    def remove(self) -> None:
+        """Take the gateway's route away; settings of interfaces go with the interfaces."""
+        loopback = take_inventory().links.get(_LOOPBACK)
+        if loopback is not None:
+            with Channel(ROUTE) as channel:
+                (answer,) = channel.transact([drop_route(_gateway_route(loopback))])
+            if answer.refused is not None and answer.refused.code != errno.ESRCH:
+                raise answer.refused
 
     def _give_gateway(self, names: Collection[str]) -> list[Drift]:
         """Make sure that interfaces have the IPv6 gateway's address, usable at once.
@@ -242,3 +251,7 @@ class Links:
                 self._problems[name] = str(answer.refused)
                 self._prepared.discard((self.inventory.links[name].number, name))
         return drift
+
+
+def _gateway_route(loopback: Link) -> Route:
+    return Route(IPV4_GATEWAY, loopback.number, 0, SPECIAL_ROUTES, SCOPE_LINK)
