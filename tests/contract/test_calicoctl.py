@@ -16,7 +16,7 @@ Done = subprocess.CompletedProcess[str]
 Calicoctl = Callable[..., Done]
 
 COMMAND = [sys.executable, "-m", "calico.cli.main"]
-TIMEOUT = 60
+TIMEOUT = 120
 
 
 def _pool(number: int) -> str:

@@ -72,7 +72,9 @@ def get(
       calicoctl get np/allow-web gnp/deny-all
     """
     if bool(files) == bool(words):
-        raise click.UsageError(f"say what to get: either KIND [NAME...], or -f FILE; kinds are {overview()}")
+        raise click.UsageError(
+            f"say what to get: either KIND [NAME...], or -f before each FILE; kinds are {overview()}"
+        )
     if all_namespaces and namespace:
         raise click.UsageError("--all-namespaces and --namespace contradict each other; drop one")
     if files:

@@ -108,7 +108,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option(
     "--datastore-path",
     metavar="FILE",
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="Use this SQLite store (environment: CALICO_SQLITE_PATH).",
 )
 @click.option(
@@ -116,7 +116,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     "--config",
     "config_file",
     metavar="FILE",
-    type=click.Path(),
+    type=click.Path(readable=False),
     help="Read connection settings from FILE instead of /etc/calico/calicoctl.cfg.",
 )
 @click.option(

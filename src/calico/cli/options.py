@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-_FILE = click.Path(allow_dash=True)
+_FILE = click.Path(allow_dash=True, readable=False)  # "manifests" says all that is wrong, not only this
 
 
 def _complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -14,6 +14,9 @@ from calico.model.resource import API_VERSION, Resource
 
 Cell = Callable[[Any], str]
 
+LONGEST: Final = 80
+"""How many characters of a network set a table shows; YAML and JSON show all."""
+
 
 class Column(NamedTuple):
     """A heading, and what stands below it."""
@@ -26,6 +29,11 @@ class Column(NamedTuple):
 
 def _list(values: Sequence[Any]) -> str:
     return ",".join(str(value) for value in values)
+
+
+def _short(text: str) -> str:
+    """At most ``LONGEST`` characters of ``text``, with dots where some were left out."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _text(value: Any) -> str:
@@ -48,7 +56,7 @@ _POLICY = (
     Column("ORDER", lambda r: _text(r.spec.order), wide=True),
     Column("SELECTOR", lambda r: r.spec.selector or "all()", wide=True),
 )
-_NETS = (_NAME, Column("NETS", lambda r: _list(r.spec.nets)))
+_NETS = (_NAME, Column("NETS", lambda r: _short(_list(r.spec.nets))))
 
 COLUMNS: Final[dict[str, tuple[Column, ...]]] = {
     "BGPConfiguration": (

@@ -45,8 +45,9 @@ class Failure(NamedTuple):
 
 
 @click.command(
+    context_settings={"allow_extra_args": True},
     epilog="Exit status: 0 all were applied; 1 something was not, and standard error says what and why"
-    " (if a file is broken, nothing is changed at all); 2 the command line is wrong."
+    " (if a file is broken, nothing is changed at all); 2 the command line is wrong.",
 )
 @options.files("What to apply; may be repeated. '-' is standard input.", required=True)
 @options.recursive
@@ -69,6 +70,10 @@ def apply(
     """
     from calico.cli.manifests import load
 
+    for extra in click.get_current_context().args:
+        raise click.UsageError(
+            f"{extra!r} has no -f before it; write -f before each file, or before their directory"
+        )
     manifests = load(files, namespace, recursive=recursive, skip_empty=skip_empty)
     # Tiers go first, so that one manifest may hold a tier and its policies in any order.
     manifests.sort(key=lambda one: one.resource.kind != "Tier")
@@ -135,7 +140,7 @@ def delete(
       calicoctl delete -f policy.yaml --skip-not-exists
     """
     if bool(files) == bool(words):
-        raise click.UsageError("say what to delete: either KIND NAME..., or -f FILE")
+        raise click.UsageError("say what to delete: either KIND NAME..., or -f before each FILE")
     if words:
         asked = wanted(words)
         for each in asked:

@@ -80,13 +80,15 @@ def store_options(function: F) -> F:
         help="Use the store of the lab NAME.",
         shell_complete=complete_labs,
     )
-    @click.option("--datastore-path", metavar="FILE", type=click.Path(), help="Use this SQLite store.")
+    @click.option(
+        "--datastore-path", metavar="FILE", type=click.Path(readable=False), help="Use this SQLite store."
+    )
     @click.option(
         "-c",
         "--config",
         "config_file",
         metavar="FILE",
-        type=click.Path(),
+        type=click.Path(readable=False),
         help="Connection settings; default /etc/calico/calicoctl.cfg.",
     )
     @click.pass_context

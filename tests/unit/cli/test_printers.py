@@ -186,6 +186,15 @@ def test_nothing_found_is_a_line_of_headings() -> None:
     assert printers.table([], KINDS["Tier"], wide=False, namespaces=False) == "NAME   ORDER"
 
 
+def test_long_sets_are_cut_in_tables_only() -> None:
+    """A set of thousands leaves the table readable; the dots say that there is more."""
+    nets = [f"10.0.{number}.0/24" for number in range(100)]
+    resource = _resource("GlobalNetworkSet", "a", {"nets": nets})
+    _, line = printers.table([resource], type(resource), wide=True, namespaces=False).splitlines()
+    assert line == f"a      {','.join(nets)[:77]}..."
+    assert printers.document([resource], None)["spec"]["nets"] == nets
+
+
 def test_what_others_stored_cannot_break_a_line_or_drive_the_terminal() -> None:
     """Control characters of a stored name are shown as blanks."""
     evil = codec.decode(Key("Node", "a\x1b[2J\nb"), b'{"kind":"Node","metadata":{"name":"x"},"spec":{}}', 1)

@@ -347,6 +347,8 @@ def test_what_is_not_there_cannot_be_deleted_unless_skipped(run: Run) -> None:
         (["get", "np", "web", "-A"], "a NAME is in one namespace"),
         (["get", "tiers", "-o", "xml"], "xml"),
         (["apply"], "--filename"),
+        (["apply", "-f", "a.yaml", "b.yaml"], "'b.yaml' has no -f before it"),
+        (["delete", "-f", "a.yaml", "b.yaml"], "-f before each FILE"),
         (["get", "np", "-n", ""], "--namespace"),
         (["apply", "-f", "x.yaml", "-n", "Not/One"], "'Not/One' is no"),
         (["delete"], "say what to delete"),
