@@ -33,7 +33,7 @@ conformance: system venv own  ## The long conformance runs, on the kernel with b
 	CALICO_CONFORMANCE=all $(PYTEST) -p no:cacheprovider tests/conformance $(ARGS)
 
 bench: system venv own  ## Measure; results go to benchmarks/RESULTS.md by hand, with machine and date.
-	$(TOOLS)/python -m benchmarks
+	$(TOOLS)/python -m benchmarks $(ARGS)
 
 system:  ## Debian packages that the lab and the tests need (nothing is done when they are there).
 	@scripts/install-system

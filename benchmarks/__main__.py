@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,17 +69,22 @@ def run(name: str, options: list[str]) -> bool:
     print(f"## {name}\n", flush=True)
     paths = (str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")]))
     start = time.monotonic()
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, str(HERE / f"{name}.py"), *options],
-        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,  # so that it is interrupted once, by us, and has time to tidy up
     )
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        raise
     took = time.monotonic() - start
-    if done.returncode:
-        print(f"\nFAILED with status {done.returncode} after {took:.0f} s\n", flush=True)
-    else:
-        print(f"\n(measured in {took:.0f} s)\n", flush=True)
-    return not done.returncode
+    print(
+        f"\nFAILED with status {status} after {took:.0f} s\n" if status else f"\n(measured in {took:.0f} s)\n"
+    )
+    return not status
 
 
 def main() -> None:
@@ -104,6 +110,7 @@ def main() -> None:
     if options in (["-h"], ["--help"]):
         raise SystemExit(not run(chosen[0], options))
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("| machine | |\n|---|---|")
     for what, value in machine():
         print(f"| {what} | {value} |")
@@ -114,4 +121,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None
