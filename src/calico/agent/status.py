@@ -82,7 +82,7 @@ def ask(path: Path, request: dict[str, Any], *, timeout: float = 5.0) -> dict[st
                 received += part
     except FileNotFoundError:
         raise AgentUnreachableError(
-            f"no agent runs here: {path} does not exist; start it with: calicoctl agent run"
+            f"no agent runs here: {path} does not exist; start it with: calicoctl agent"
         ) from None
     except PermissionError:
         raise AgentUnreachableError(f"{path}: permission denied; ask as root") from None
