@@ -10,7 +10,7 @@ an address of a host is a matter of interfaces, which resources tell only in par
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -44,10 +44,24 @@ class End(NamedTuple):
         return self.endpoint is not None and self.endpoint.kind == "WorkloadEndpoint"
 
 
+class HostPod(NamedTuple):
+    """A pod that uses its host's network: no endpoint of its own, but a name for the host's addresses."""
+
+    name: str
+    """With its namespace: "namespace/name"."""
+    node: str
+    addresses: tuple[str, ...]
+
+
 class Ends:
     """Everything that can be the end of a flow."""
 
-    def __init__(self, facts: Mapping[Key, Resource], rows: Mapping[EndpointId, EndpointRow]) -> None:
+    def __init__(
+        self,
+        facts: Mapping[Key, Resource],
+        rows: Mapping[EndpointId, EndpointRow],
+        host_pods: Iterable[HostPod] = (),
+    ) -> None:
         self._by_name: dict[str, list[End]] = {}
         self._by_address: dict[Cidr, End] = {}
         hosts: dict[str, list[tuple[Key, HostEndpoint]]] = {}
@@ -61,8 +75,11 @@ class Ends:
                     nodes[key.name] = node
                 case WorkloadEndpoint() as workload:
                     workloads.append((key, workload))
-        for name in sorted(nodes.keys() | hosts.keys()):
-            self._add_host(name, nodes.get(name), hosts.get(name, ()))
+        pods: dict[str, list[HostPod]] = {}
+        for pod in host_pods:
+            pods.setdefault(pod.node, []).append(pod)
+        for name in sorted(nodes.keys() | hosts.keys() | pods.keys()):
+            self._add_host(name, nodes.get(name), hosts.get(name, ()), pods.get(name, ()))
         # Whom its host routes to comes before those who are closed or have lost their interface to another.
         workloads.sort(key=lambda each: not _enforced(rows.get(endpoint_id(each[0]))))
         for key, workload in workloads:
@@ -89,20 +106,30 @@ class Ends:
             ) from None
         return [self._by_address.get(address, End(address, None, ""))]
 
-    def _add_host(self, name: str, node: Node | None, endpoints: Sequence[tuple[Key, HostEndpoint]]) -> None:
+    def _add_host(
+        self,
+        name: str,
+        node: Node | None,
+        endpoints: Sequence[tuple[Key, HostEndpoint]],
+        pods: Sequence[HostPod],
+    ) -> None:
         for key, _ in endpoints:
             self._by_name.setdefault(key.name, [])
-        texts = [(text, False) for _, host in endpoints for text in host.spec.expected_ips]
-        for text, tunnel in (*(_addresses(node) if node else ()), *texts):
-            with suppress(AddressError):  # a node's addresses may be host names
-                address = parse_address(text.partition("/")[0])
-                if address in self._by_address:
-                    continue
-                governor = _governor(address, endpoints, tunnel=tunnel)
-                end = End(address, None if governor is None else endpoint_id(governor), name)
-                self._by_address[address] = end
-                if governor is not None:
-                    self._by_name[governor.name].append(end)
+        texts = [*(_addresses(node) if node else ())]
+        texts += [(text, False) for _, host in endpoints for text in host.spec.expected_ips]
+        texts += [(text, False) for pod in pods for text in pod.addresses]
+        for text, tunnel in texts:
+            address = _address(text)
+            if address is None or address in self._by_address:
+                continue
+            governor = _governor(address, endpoints, tunnel=tunnel)
+            end = End(address, None if governor is None else endpoint_id(governor), name)
+            self._by_address[address] = end
+            if governor is not None:
+                self._by_name[governor.name].append(end)
+        for pod in pods:
+            known = (self._by_address.get(address) for text in pod.addresses if (address := _address(text)))
+            self._by_name[pod.name] = [end for end in known if end is not None]
 
     def _add_workload(self, key: Key, workload: WorkloadEndpoint) -> None:
         ends = []
@@ -144,15 +171,16 @@ def _governor(address: Cidr, endpoints: Sequence[tuple[Key, HostEndpoint]], *, t
     for key, host in endpoints:
         if host.spec.interface_name == WILDCARD:
             wildcard = wildcard or key
-        elif any(_is(text, address) for text in host.spec.expected_ips):
+        elif any(_address(text) == address for text in host.spec.expected_ips):
             return key
         elif host.spec.interface_name and not host.spec.expected_ips and not tunnel:
             possible = possible or key
     return possible or wildcard
 
 
-def _is(text: str, address: Cidr) -> bool:
+def _address(text: str) -> Cidr | None:
+    """The address in ``text``, with a subnet's length or without; None where it is a host's name, or nothing."""
     try:
-        return parse_cidr(text) == address
+        return parse_address(text.partition("/")[0])
     except AddressError:
-        return False
+        return None

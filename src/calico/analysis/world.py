@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import Any, Final, NamedTuple
 
-from calico.analysis.ends import End, Ends, UnknownEndError
+from calico.analysis.ends import End, Ends, HostPod, UnknownEndError
 from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Step, Verdict, evaluate
 from calico.analysis.everywhere import Everywhere
 from calico.calculation.rules import PROTOCOLS
@@ -24,7 +24,7 @@ from calico.model.errors import InvalidResources, Problem
 from calico.model.keys import Key, key_of
 from calico.model.resource import API_VERSION, Resource
 from calico.model.settings import Settings
-from calico.model.validation import defaulted
+from calico.model.validation import DEFAULT_NAMESPACE, defaulted
 
 _ROUTER_ADVERTISEMENT: Final = 134
 _NEIGHBOURS: Final = frozenset({130, 131, 132, 133, 135, 136})
@@ -46,7 +46,8 @@ class Decision(NamedTuple):
 class World:
     """Resources, and the policy that follows from them.
 
-    ``facts`` are resources as a store holds them, under their keys; ``settings`` are those of every agent.
+    ``facts`` are resources as a store holds them, under their keys; ``settings`` are those of every agent;
+    ``host_pods`` are no resources, but may be asked about by name.
     ``problems`` says what of all this could not be used, and what became of it.
     """
 
@@ -55,11 +56,12 @@ class World:
         facts: Mapping[Key, Resource],
         settings: Settings | None = None,
         *,
+        host_pods: Iterable[HostPod] = (),
         problems: Iterable[str] = (),
     ) -> None:
         self._settings = settings or Settings()
         self._state = Everywhere(facts)
-        self._ends = Ends(facts, self._state.endpoints)
+        self._ends = Ends(facts, self._state.endpoints, host_pods)
         self.problems: tuple[str, ...] = (*problems, *self._state.problems)
 
     @classmethod
@@ -70,18 +72,13 @@ class World:
         the same kind and name. Raises ``InvalidResources`` with all that is wrong with all resources; what
         of Kubernetes' objects could not be converted falls to the closed side, and is among ``problems``.
         """
-        facts: dict[Key, Resource] = {}
-        wrong: list[Problem] = []
-        unconverted: list[Problem] = []
-        for document in filter(None, documents):  # between two markers of YAML there may be nothing
-            try:
-                for resource in _read(document, unconverted):
-                    facts[key_of(resource)] = resource
-            except InvalidResources as error:
-                wrong += error.problems
-        if wrong:
-            raise InvalidResources(tuple(wrong))
-        return cls(facts, settings, problems=map(str, unconverted))
+        read = _Documents(documents)
+        return cls(
+            {key_of(resource): resource for resource in read.resources},
+            settings,
+            host_pods=read.host_pods,
+            problems=map(str, read.unconverted),
+        )
 
     def decide(
         self,
@@ -175,24 +172,62 @@ def resources_of(document: Mapping[str, Any]) -> list[Resource]:
 
     ``InvalidResources`` if a resource is not valid. What of Kubernetes' objects cannot be converted is left out.
     """
-    return list(_read(document, []))
+    return _Documents([document]).resources
 
 
-def _read(document: Mapping[str, Any], unconverted: list[Problem]) -> Iterator[Resource]:
-    from calico.model import codec, kubernetes
+class _Documents:
+    """What documents are, one after the other: resources, as a client stores them, and what is none.
 
-    kind, version = document.get("kind", ""), document.get("apiVersion", "")
-    if isinstance(kind, str) and kind.endswith("List") and isinstance(document.get("items"), list):
-        common = {} if kind == "List" else {"apiVersion": version, "kind": kind.removesuffix("List")}
-        for item in document["items"]:
-            # What is no object has no kind either, which is what the conversion will say.
-            yield from _read({**common, **item} if isinstance(item, Mapping) else {}, unconverted)
-    elif version == API_VERSION:
-        yield defaulted(codec.from_builtins(_plain(document)))
-    else:
-        conversion = kubernetes.convert(_plain(document))
-        unconverted += conversion.problems
-        yield from map(defaulted, conversion.resources)
+    ``InvalidResources`` with everything that is wrong with resources.
+    """
+
+    def __init__(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        self.resources: list[Resource] = []
+        self.host_pods: list[HostPod] = []
+        self.unconverted: list[Problem] = []
+        self._wrong: list[Problem] = []
+        for document in filter(None, documents):  # between two markers of YAML there may be nothing
+            self._take(document)
+        if self._wrong:
+            raise InvalidResources(tuple(self._wrong))
+
+    def _take(self, document: Mapping[str, Any]) -> None:
+        from calico.model import codec, kubernetes
+
+        kind, version = document.get("kind", ""), document.get("apiVersion", "")
+        if isinstance(kind, str) and kind.endswith("List") and isinstance(document.get("items"), list):
+            common = {} if kind == "List" else {"apiVersion": version, "kind": kind.removesuffix("List")}
+            for item in document["items"]:
+                # What is no object has no kind either, which is what the conversion will say.
+                self._take({**common, **item} if isinstance(item, Mapping) else {})
+            return
+        plain = _plain(document)
+        if version == API_VERSION:
+            try:
+                self.resources.append(defaulted(codec.from_builtins(plain)))
+            except InvalidResources as error:
+                self._wrong += error.problems
+            return
+        conversion = kubernetes.convert(plain)
+        self.resources += map(defaulted, conversion.resources)
+        self.unconverted += conversion.problems
+        if (version, kind) == ("v1", "Pod") and not conversion.resources and not conversion.problems:
+            self.host_pods += _host_pod(plain)
+
+
+def _host_pod(pod: Mapping[str, Any]) -> Iterator[HostPod]:
+    """The pod, if it is one that uses its host's network."""
+    match pod:
+        case {"metadata": {"name": name, **metadata}, "spec": {"hostNetwork": True, "nodeName": str(node)}}:
+            status = pod.get("status")
+            given = (
+                []
+                if not isinstance(status, dict)
+                else [*(status.get("podIPs") or ()), {"ip": status.get("podIP")}]
+            )
+            found = (each["ip"] for each in given if isinstance(each, dict) and each.get("ip"))
+            addresses = tuple(dict.fromkeys(map(str, found)))
+            yield HostPod(f"{metadata.get('namespace') or DEFAULT_NAMESPACE}/{name}", node, addresses)
 
 
 def _plain(tree: Any) -> Any:

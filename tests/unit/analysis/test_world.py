@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -134,7 +136,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     unknown = {"apiVersion": V3, "kind": "Teir", "metadata": {"name": "t"}}
 
     with pytest.raises(InvalidResources) as caught:
-        World.load([tier, SHOP, unknown])
+        World.load([{"apiVersion": V3, "kind": "List", "items": [tier, SHOP, unknown]}])
 
     assert {problem.kind for problem in caught.value.problems} == {"Tier", "Teir"}
 
@@ -249,3 +251,26 @@ def test_an_endpoint_whose_address_moved_is_found_at_the_new_one() -> None:
 
     assert made.decide(source="192.0.2.1", destination="10.0.0.1", protocol="TCP").ingress is None
     assert made.decide(source="192.0.2.1", destination="10.0.0.2", protocol="TCP").ingress is not None
+
+
+def test_a_pod_on_its_host_s_network_is_its_host() -> None:
+    """It is found by its name, no policy of its namespace is asked about it, and it reaches its host's pods."""
+    agent = pod("agent", "172.16.0.1", namespace="system")
+    agent["spec"]["hostNetwork"] = True
+    closing = {**TO_DB, "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}}
+    far = pod("far", "10.0.0.3")
+    far["spec"]["nodeName"] = "node-2"
+    made = World.load([SHOP, WEB, far, closing, agent])
+
+    assert ask(made, source="system/agent", destination="shop/web-1") == Decision(None, None)
+    assert ask(made, source="172.16.0.1", destination="shop/web-1") == Decision(None, None)
+    assert not ask(made, source="system/agent", destination="shop/far").allowed
+    assert made.problems == ()
+
+
+def test_asking_needs_few_modules() -> None:
+    """A script that imports ``World`` does not pay for files, sockets or event loops."""
+    script = "import sys; from calico.analysis import World; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+    assert not {"yaml", "asyncio", "sqlite3", "click", "logging"} & set(loaded.stdout.split())
