@@ -29,7 +29,7 @@ from calico.calculation.network import Network
 from calico.datastore import resync
 from calico.datastore.sqlite import SQLiteStore
 from calico.model import codec
-from calico.model.settings import Settings
+from calico.model.settings import from_environment
 from calico.paths import Paths
 from calico.programming.backend import Backend, ProgrammingError
 from calico.programming.links import Links
@@ -106,7 +106,9 @@ def make_backend(name: str, paths: Paths) -> Backend:
 async def _agent(node: str, configuration: Configuration) -> None:
     paths = configuration.paths
     paths.run.mkdir(parents=True, exist_ok=True, mode=0o750)
-    settings = Settings()
+    settings, misunderstood = from_environment(configuration.environment)
+    for sentence in misunderstood:
+        log.warning("%s", sentence)
     bird = Bird(paths.run) if configuration.bgp else None
     loop = Loop(
         node=node,
@@ -126,8 +128,10 @@ async def _agent(node: str, configuration: Configuration) -> None:
     async def answer(request: dict[str, Any]) -> dict[str, Any]:
         match request.get("command"):
             case "status":
+                report = loop.report()
                 return {
-                    **loop.report(),
+                    **report,
+                    "warnings": [*misunderstood, *report["warnings"]],
                     "pid": os.getpid(),
                     "version": calico.__version__,
                     "uptimeSeconds": time.monotonic() - started,

@@ -28,7 +28,7 @@ class AgentRunsError(Exception):
     """An agent is at work on this host; it would only put everything back."""
 
 
-async def remove_all(paths: Paths) -> list[str]:
+async def remove_all(paths: Paths, settings: Settings) -> list[str]:
     """Remove what agents programmed in this network namespace; what was done, a sentence each.
 
     Raises AgentRunsError, ProgrammingError and BirdError; to be called again after that.
@@ -39,7 +39,6 @@ async def remove_all(paths: Paths) -> list[str]:
         pass
     else:
         raise AgentRunsError(f"an agent runs here (pid {report.get('pid')}); stop it first")
-    settings = Settings()
     routes = Routes(settings, grace=0.0).sync({})
     Links(settings).remove()
     done = [f"removed {len(routes)} routes and neighbours of workloads"]

@@ -126,12 +126,13 @@ def remove() -> None:
 
     from calico.agent.removal import AgentRunsError, remove_all
     from calico.bgp.control import BirdError
+    from calico.model.settings import from_environment
     from calico.programming.backend import ProgrammingError
 
     if os.geteuid() != 0:
         raise click.ClickException("routes and rules are the kernel's: run this as root")
     try:
-        done = asyncio.run(remove_all(Paths.of(os.environ)))
+        done = asyncio.run(remove_all(Paths.of(os.environ), from_environment(os.environ)[0]))
     except (AgentRunsError, BirdError, ProgrammingError) as error:
         raise click.ClickException(str(error)) from error
     for sentence in done:
