@@ -142,7 +142,7 @@ class World:
         if endpoint is None:
             return None
         row = self._state.endpoints.get(endpoint)
-        if row is None:
+        if row is None or not row.active:
             step = Step("Endpoint", "", endpoint.namespace, endpoint.name, None, "Deny")
             return Verdict("deny", (step,))
         if end.is_workload:

@@ -183,8 +183,18 @@ def test_an_inactive_endpoint_is_closed() -> None:
     broken = endpoint("db", address=["10.0.0.1", "10.0.0.300"], profiles=["kns.default"])
 
     assert judged(inward("p", ALLOW), KNS, broken) == Verdict(
-        "deny", (Step("Endpoint", "", "", "cali-db", None, "Deny"),)
+        "deny", (Step("Endpoint", "", "default", "db", None, "Deny"),)
     )
+
+
+def test_an_inactive_row_is_closed() -> None:
+    """Whoever asks about rows alone gets the same answer, with the interface instead of the name."""
+    row = EndpointRow("cali1", (), (), (), ("projectcalico-default-allow",), active=False)
+    packet = Packet(parse_address("10.0.0.1"), parse_address("10.0.0.2"), 6)
+
+    verdict = evaluate(Picture({}, {}, Members(())), row, "ingress", packet, workload=True)
+
+    assert verdict == Verdict("deny", (Step("Endpoint", "", "", "cali1", None, "Deny"),))
 
 
 def test_who_has_lost_the_interface_is_closed() -> None:
