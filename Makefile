@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml scripts/make-venv
 
 own:  ## What root made in a checkout of someone else becomes theirs.
 	@if [ "$$(id -u)" = 0 ] && [ "$(OWNER)" != 0:0 ]; then \
-		chown -R $(OWNER) $(VENV); find src -name __pycache__ -exec chown -R $(OWNER) {} +; fi
+		find . -xdev -user 0 -exec chown -h $(OWNER) {} +; fi
 
 format: venv
 	$(TOOLS)/ruff format .

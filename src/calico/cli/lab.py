@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,11 @@ def lab() -> None:
       calicoctl lab probe
       calicoctl lab down
     """
+    # A root shell that 'su' gave lacks the directories of a root shell's programs.
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(
+        [*path, *(more for more in ("/usr/sbin", "/sbin") if more not in path)]
+    )
 
 
 @lab.command()
@@ -128,18 +134,20 @@ def up(
         raise click.ClickException("a lab cannot be built here; missing:\n  " + "\n  ".join(lacking))
     directory = _directory(name)
     resources = intent.example_policy() if policy else []
+    program = _program()
     with _explained(
-        hint=f"what was built so far is still there; remove it with: calicoctl lab down --name {name}"
+        hint=f"what was built so far is still there; remove it with: {program} lab down --name {name}"
     ):
         state = scenario.up(
             directory, topology, backend, resources, [str(service) for service in services], _say
         )
     click.echo(
-        f"lab {name!r} is up: calicoctl lab status, calicoctl lab exec {_example(topology)} -- ip route"
+        f"lab {name!r} is up: {program} lab status, {program} lab exec {_example(topology)} -- ip route"
     )
     if probing:
         click.echo("")
-        ctx.exit(_probe(directory, state, services, whole=False, output="table"))
+        with _explained(hint=f"lab {name!r} stays up; probe it with: {program} lab probe --name {name}"):
+            ctx.exit(_probe(directory, state, services, whole=False, output="table"))
 
 
 @lab.command()
@@ -154,8 +162,8 @@ def down(ctx: click.Context, name: str | None) -> None:
     from calico.lab import scenario
 
     chosen = _choose(ctx, name)
-    with _explained():
-        directory = _directory(chosen)
+    directory = _directory(chosen)
+    with _explained(hint=f"remove what is left with: {_program()} lab down --name {chosen}"):
         if not directory.exists():
             removed = scenario.down(directory, _say)
         else:
@@ -168,12 +176,17 @@ def down(ctx: click.Context, name: str | None) -> None:
 @lab.command(name="list")
 def list_() -> None:
     """The labs on this machine."""
-    from calico.lab.state import LabDirectory, labs
+    from calico.lab.state import LabDirectory, Unreadable, labs
 
     root = _root()
     rows = [["NAME", "STATE", "BACKEND", "RACKS", "HOSTS", "WORKLOADS", "CREATED"]]
     for name in labs(root):
-        state = LabDirectory(root, name).read()
+        try:
+            state = LabDirectory(root, name).read()
+        except Unreadable as error:
+            rows.append([name, "unreadable", *[""] * 5])
+            click.echo(str(error), err=True)
+            continue
         if state is not None:
             topology = state.topology
             rows.append(
@@ -320,9 +333,23 @@ def _root() -> Path:
 
 
 def _directory(name: str) -> LabDirectory:
-    from calico.lab.state import LabDirectory
+    from calico.lab.state import LabDirectory, LabError
 
-    return LabDirectory(_root(), name)
+    try:
+        return LabDirectory(_root(), name)
+    except LabError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _program() -> str:
+    """How this program was called, for a person to call it so again."""
+    called = Path(sys.argv[0])
+    if called.name not in {"calicoctl", "calico"}:
+        called = Path("calicoctl")
+    found = shutil.which(called.name)
+    if found and Path(found).resolve() == called.resolve():
+        called = Path(called.name)
+    return f"sudo {called}" if "SUDO_USER" in os.environ else str(called)
 
 
 def _choose(ctx: click.Context, name: str | None) -> str:
@@ -358,7 +385,7 @@ def _existing(ctx: click.Context, name: str | None) -> tuple[LabDirectory, State
 
 
 def _topology(ctx: click.Context, file: Path | None, racks: int, hosts: int, workloads: int) -> Topology:
-    from calico.lab.description import TopologyError, check, describe
+    from calico.lab.description import TopologyError, check, read
     from calico.lab.topology import regular
 
     if file is None:
@@ -374,12 +401,8 @@ def _topology(ctx: click.Context, file: Path | None, racks: int, hosts: int, wor
         raise click.UsageError(
             f"--topology says it all; leave out {', '.join(f'--{name}' for name in counted)}"
         )
-    from calico.model.yaml_text import BadText, documents
-
     try:
-        return describe(next(iter(documents(file.read_text(encoding="utf-8"))), None))
-    except BadText as error:
-        raise click.ClickException(f"{file}, line {error.line}: {error}") from error
+        return read(file.read_text(encoding="utf-8"))
     except (TopologyError, OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{file}: {error}") from error
 

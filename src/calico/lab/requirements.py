@@ -6,11 +6,9 @@ Out:  sentences, one for each thing that is missing, with what to do about it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from typing import Final
 
@@ -22,6 +20,8 @@ PACKAGES: Final = {
 BACKEND_PACKAGES: Final = {
     "nftables": {"nft": "nftables"},
     "iptables": {"iptables-restore": "iptables", "ipset": "ipset"},
+    "iptables-nft": {"iptables-nft-restore": "iptables", "ipset": "ipset"},
+    "iptables-legacy": {"iptables-legacy-restore": "iptables", "ipset": "ipset"},
 }
 
 _RULES: Final = (
@@ -49,61 +49,56 @@ _FILTERS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         ),
     },
 }
-"""What the back ends ask of the kernel: a feature, and a command that only succeeds where it is there."""
+"""What the back ends ask of the kernel: a feature, and a command that only succeeds where it is there.
+
+``iptables`` stands for the variant that the back end names.
+"""
+_LINKS: Final[dict[str, tuple[str, ...]]] = {
+    "veth pairs (CONFIG_VETH)": (
+        *("ip", "link", "add", "name", "one", "type", "veth", "peer", "name", "other"),
+    ),
+    "bridges (CONFIG_BRIDGE)": ("ip", "link", "add", "name", "switch", "type", "bridge"),
+    "IPv6 (CONFIG_IPV6, not disabled)": ("ip", "-6", "addr", "add", "fd00::1/64", "dev", "lo"),
+}
 
 
 def missing(backend: str) -> tuple[str, ...]:
     """What this machine lacks for a lab with ``backend``; empty when it lacks nothing."""
     if os.geteuid() != 0:
         return ("root: a lab makes network namespaces; run the command with sudo",)
-    tools = tuple(_tools(backend))
-    if any(tool.startswith("ip:") for tool in tools):
-        return tools
-    return (*tools, *_kernel(backend))
+    return tuple(_tools(backend)) or tuple(_kernel(backend))
 
 
 def _tools(backend: str) -> Iterator[str]:
-    wanted = {**PACKAGES, **BACKEND_PACKAGES[backend.partition("-")[0]]}
-    for tool, package in wanted.items():
-        if shutil.which(tool, path=_path()) is None:
+    for tool, package in {**PACKAGES, **BACKEND_PACKAGES[backend]}.items():
+        if shutil.which(tool) is None:
             yield f"{tool}: install it with 'apt-get install {package}'"
 
 
-def _path() -> str:
-    """PATH, with the directories of a root shell."""
-    return os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
-
-
 def _kernel(backend: str) -> Iterator[str]:
-    """Try each feature in a namespace that is gone afterwards."""
-    name = f"calico-try-{uuid.uuid4().hex[:8]}"
-    try:
-        said = _refusal("ip", "netns", "add", name)
+    """Try each feature in a namespace without a name: whatever ends this program, nothing is left of it."""
+    said = _refusal("ip", "link")
+    if said is not None:
+        yield f"network namespaces (CONFIG_NET_NS, CAP_SYS_ADMIN): {said}"
+        return
+    variant = backend if backend.startswith("iptables") else ""
+    for feature, words in {**_LINKS, **_FILTERS[backend.partition("-")[0]]}.items():
+        said = _refusal(*(variant if word == "iptables" else word for word in words))
         if said is not None:
-            yield f"network namespaces (CONFIG_NET_NS, CAP_SYS_ADMIN): {said}"
-            return
-        tries = {
-            "veth pairs (CONFIG_VETH)": ("link", "add", "one", "type", "veth", "peer", "name", "other"),
-            "bridges (CONFIG_BRIDGE)": ("link", "add", "switch", "type", "bridge"),
-            "IPv6 (CONFIG_IPV6, not disabled)": ("-6", "addr", "add", "fd00::1/64", "dev", "lo"),
-        }
-        for feature, words in tries.items():
-            said = _refusal("ip", "-n", name, *words)
-            if said is not None:
-                yield f"{feature} in the kernel: {said}"
-        for feature, words in _FILTERS[backend.partition("-")[0]].items():
-            if shutil.which(words[0], path=_path()):
-                said = _refusal("ip", "netns", "exec", name, *words)
-                if said is not None:
-                    yield f"{feature} in the kernel: {said}"
-    finally:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False, timeout=30)
+            yield f"{feature} in the kernel: {said}"
 
 
 def _refusal(*words: str) -> str | None:
-    """What a program said when it failed; None when it did not."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    """What a program said when it failed in a fresh network namespace; None when it did not."""
+    done = subprocess.run(
+        ["unshare", "--net", "--", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        # The lock file of iptables, which it would make under /run.
+        env={**os.environ, "XTABLES_LOCKFILE": os.devnull},
+    )
     if done.returncode == 0:
         return None
     return (done.stderr.strip().splitlines() or [f"'{' '.join(words)}' failed"])[0]

@@ -32,8 +32,16 @@ from calico.lab import (
     routers,
     wiring,
 )
-from calico.lab.description import LAB_NAME
-from calico.lab.state import LabDirectory, LabError, NotBegun, Process, State, labs, remove_empty
+from calico.lab.state import (
+    LabDirectory,
+    LabError,
+    NotBegun,
+    Process,
+    State,
+    Unreadable,
+    labs,
+    remove_empty,
+)
 from calico.lab.topology import INTERNET, Topology
 from calico.lab.wiring import namespace
 from calico.model.resource import Resource
@@ -101,11 +109,10 @@ def _quarters(say: Say, what: str) -> Callable[[int, int], None]:
 
 def begin(directory: LabDirectory, topology: Topology, backend: str, ports: Sequence[str]) -> State:
     """Write down what is going to be made. LabError where something of that name is there already."""
-    if not LAB_NAME.fullmatch(directory.name):
-        raise NotBegun(
-            f"{directory.name!r} cannot name a lab: a lower-case letter, then up to 15 letters and digits"
-        )
-    known = directory.read()
+    try:
+        known = directory.read()
+    except Unreadable as error:
+        raise NotBegun(str(error)) from error
     again = f"remove it first: calicoctl lab down --name {directory.name}"
     if known is not None:
         what = "is running" if known.phase == "up" else "was left half-built"
@@ -182,14 +189,17 @@ def remember(directory: LabDirectory, started: Sequence[Process]) -> None:
 def down(directory: LabDirectory, say: Say) -> bool:
     """Take away all that there is of a lab, whole or half-built; whether there was anything.
 
-    Namespaces are the lab's by its own record. Without a record, those whose name begins ``calico-<name>-`` are.
+    Namespaces are the lab's by its own record. Without a readable one, those whose name begins ``calico-<name>-`` are.
     """
-    state = directory.read()
+    state = _record(directory)
     names = _present(directory, state)
     if state is None and not names and not directory.processes():
         directory.remove()
         _leave(directory, say)
         return False
+    if state is not None and state.phase == "up":
+        # Whoever looks meanwhile, or after an interruption, must not take it for a whole one.
+        directory.write(msgspec.structs.replace(state, phase="building"))
     ended = processes.end(directory.processes(), names)
     left = namespaces.remove(names)
     if left:
@@ -206,6 +216,14 @@ def down(directory: LabDirectory, say: Say) -> bool:
     _leave(directory, say)
     say(f"lab {directory.name!r} is gone: {ended} processes ended, {len(names)} namespaces removed")
     return True
+
+
+def _record(directory: LabDirectory) -> State | None:
+    """The state of a lab as far as it can be read: a damaged record must not keep a lab from being removed."""
+    try:
+        return directory.read()
+    except Unreadable:
+        return None
 
 
 def _present(directory: LabDirectory, state: State | None) -> tuple[str, ...]:
@@ -225,7 +243,7 @@ def _leave(directory: LabDirectory, say: Say) -> None:
 
 def _entries(root: Path) -> int:
     """Neighbour entries that all labs together need."""
-    states = (LabDirectory(root, name).read() for name in labs(root))
+    states = (_record(LabDirectory(root, name)) for name in labs(root))
     return sum(state.neighbour_entries for state in states if state is not None)
 
 

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from calico.lab.topology import Topology
+from calico.lab.topology import LAB_NAME, Topology
 from calico.lab.wiring import namespace
 from calico.paths import DATABASE
 
@@ -33,6 +33,10 @@ class LabError(Exception):
 
 class NotBegun(LabError):
     """A lab of that name cannot be built, or is there already; nothing was touched."""
+
+
+class Unreadable(LabError):
+    """A lab's record is damaged, or another version wrote it. ``lab down`` removes the lab all the same."""
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -63,9 +67,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabDirectory:
-    """The files of one lab, under ``root / name``."""
+    """The files of one lab, under ``root / name``.
+
+    NotBegun where ``name`` cannot name a lab: no name leads to a directory that is somebody else's.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
+        if not LAB_NAME.fullmatch(name):
+            raise NotBegun(
+                f"{name!r} cannot name a lab: a lower-case letter, then up to 15 lower-case letters and digits"
+            )
         self.root = root
         self.name = name
         self.path = root / name
@@ -98,21 +109,24 @@ class LabDirectory:
         return self.path.exists()
 
     def read(self) -> State | None:
-        """The state, or None where none was written."""
+        """The state, or None where none was written. Unreadable where what is there is no state."""
         try:
             return msgspec.json.decode((self.path / STATE).read_bytes(), type=State)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
-            raise LabError(f"{self.path / STATE} is not a state of a lab: {error}") from error
+            raise Unreadable(
+                f"the record of lab {self.name!r}, {self.path / STATE}, is damaged or of another version ({error}); "
+                f"remove the lab: calicoctl lab down --name {self.name}"
+            ) from error
 
     def write(self, state: State) -> None:
         """Replace the state, whole or not at all."""
         self._replace(STATE, msgspec.json.encode(state))
 
     def processes(self) -> tuple[Process, ...]:
-        """The processes that were started and not yet seen to end."""
-        with contextlib.suppress(FileNotFoundError):
+        """The processes that were started and not yet seen to end; none where the list cannot be read."""
+        with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
             return msgspec.json.decode((self.path / PROCESSES).read_bytes(), type=tuple[Process, ...])
         return ()
 
@@ -133,25 +147,35 @@ class LabDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else builds or removes this lab for the length of the block. LabError if somebody does already."""
+        """Nobody else builds or removes this lab for the length of the block. NotBegun if somebody does already."""
+        descriptor = self._lock()
+        try:
+            yield
+        finally:
+            # While it is still locked: whoever waits for this directory finds that it is another one now.
+            remove_empty(self.path, self.root, self.root.parent)
+            os.close(descriptor)
+
+    def _lock(self) -> int:
+        """The lab's directory, open and locked; it is the one that stands there, not one that was removed meanwhile."""
         while True:
-            self.path.mkdir(parents=True, exist_ok=True)
             try:
+                self.path.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             except FileNotFoundError:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self.path.exists() and os.fstat(descriptor).st_ino == self.path.stat().st_ino:
-                    yield
-                    return
+                if os.fstat(descriptor).st_ino == self.path.stat().st_ino:
+                    return descriptor
+            except FileNotFoundError:
+                pass
             except BlockingIOError:
-                raise LabError(
+                os.close(descriptor)
+                raise NotBegun(
                     f"another command is building or removing lab {self.name!r}; wait for it to end"
                 ) from None
-            finally:
-                os.close(descriptor)
-                remove_empty(self.path, self.root, self.root.parent)
+            os.close(descriptor)
 
 
 def remove_empty(*directories: Path) -> None:
@@ -168,4 +192,10 @@ def labs(root: Path) -> tuple[str, ...]:
     """The names of all labs, half-built ones too."""
     if not root.is_dir():
         return ()
-    return tuple(sorted(entry.name for entry in root.iterdir() if (entry / STATE).exists()))
+    return tuple(
+        sorted(
+            entry.name
+            for entry in root.iterdir()
+            if LAB_NAME.fullmatch(entry.name) and (entry / STATE).exists()
+        )
+    )

@@ -15,6 +15,7 @@ The address plan is the same in every lab: labs live in namespaces of their own 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -31,6 +32,9 @@ SPINE_AS: Final = 64600
 BORDER_AS: Final = 64700
 RACK_AS: Final = 65000
 """Rack R has AS 65000 + R."""
+
+LAB_NAME: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
+"""Without a dash, so that ``calico-<lab>-<node>`` is read in one way only."""
 
 MAX_RACKS: Final = 100
 MAX_HOSTS: Final = 200

@@ -4,7 +4,8 @@ In:   a ``Topology``, a lab's name, and the workloads' addresses.
 Out:  ``Wiring``: cables to lay between namespaces, then for each namespace its settings and commands.
 Next: ``namespaces.build`` carries it out.
 
-Everything is text in the words of ip-batch(8), so that a lab can be understood, and rebuilt, by hand.
+Everything is text in the words of ip-batch(8), so that a lab can be understood, and rebuilt, by hand. Interfaces are
+always introduced by ``dev`` or ``name``: a host may be called ``up``, ``mtu`` or ``a``.
 """
 
 from __future__ import annotations
@@ -86,22 +87,22 @@ def namespace(lab: str, node: str) -> str:
 def fabric(topology: Topology, lab: str) -> Wiring:
     """Routers, hosts, the internet host, and every cable between them."""
     commands: dict[str, list[str]] = {
-        node: ["link set lo up"]
+        node: ["link set dev lo up"]
         for node in (*topology.routers, INTERNET, *(host.name for host in topology.hosts))
     }
     for rack in topology.racks:
         commands[rack.router] += [
-            f"link add {BRIDGE} mtu {topology.mtu} type bridge stp_state 0 mcast_snooping 0",
+            f"link add name {BRIDGE} mtu {topology.mtu} type bridge stp_state 0 mcast_snooping 0",
             *_addresses(BRIDGE, rack.gateways),
-            f"link set {BRIDGE} up",
+            f"link set dev {BRIDGE} up",
         ]
     for cable in topology.cables:
         for port in cable:
             if port.addresses:
                 commands[port.node] += _addresses(port.interface, port.addresses)
             else:
-                commands[port.node].append(f"link set {port.interface} master {BRIDGE}")
-            commands[port.node].append(f"link set {port.interface} up")
+                commands[port.node].append(f"link set dev {port.interface} master {BRIDGE}")
+            commands[port.node].append(f"link set dev {port.interface} up")
     for host in topology.hosts:
         # As the installer of a real host would leave it. BGP's routes are better ones.
         gateways = topology.rack_of(host).gateways
@@ -134,8 +135,8 @@ def attachments(
                 other_mac=HOST_SIDE_MAC,
             )
         )
-        commands.setdefault(workload.node, []).append(f"link set {workload.interface} up")
-        inside = ["link set lo up", f"link set {UPLINK} up"]
+        commands.setdefault(workload.node, []).append(f"link set dev {workload.interface} up")
+        inside = ["link set dev lo up", f"link set dev {UPLINK} up"]
         for address in addresses[workload.name]:
             length = 128 if ":" in address else 32
             inside.append(f"addr add {address}/{length} dev {UPLINK}{' nodad' if length == 128 else ''}")

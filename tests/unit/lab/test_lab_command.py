@@ -43,7 +43,9 @@ def test_a_machine_without_labs_lists_none(calicoctl: CliRunner) -> None:
         ("racks: [{hosts: 1}]\nmut: 9000\n", "mut"),
         ("racks: [{hosts: [{name: spine}]}]\n", "'spine'"),
         ("racks: [\n", "line 2"),
-        ("", "object"),
+        ("", "empty"),
+        ("racks: [{hosts: 1}]\n---\nracks: [{hosts: 2}]\n", "2 documents"),
+        ("racks: [{hosts: 1}]\nmtu: 100\n", "line 2: mtu"),
     ],
 )
 def test_a_bad_topology_file_builds_nothing(

@@ -93,6 +93,15 @@ def test_a_file_may_count_or_list() -> None:
         ({"racks": [{"hosts": 1}], "pools": [{"cidr": "10.9.0.0/16"}]}, "IPv6"),
         ({"racks": [{"hosts": 1}], "pools": [{"cidr": "10.9.0.0/16", "blockSize": 8}]}, "blockSize"),
         ({"racks": [{"hosts": 1}], "pools": [{"cidr": "ten"}]}, r"pools\[0\].cidr"),
+        ({"racks": [{"hosts": 1}], "pools": [{"cidr": "10.1.0.0/16"}]}, "overlaps 10.0.0.0/15"),
+        ({"racks": [{"hosts": 1}], "pools": [{"cidr": "ff00::/64"}]}, "for no workload"),
+        (
+            {"racks": [{"hosts": 1}], "pools": [{"cidr": "10.9.0.0/16"}, {"cidr": "10.9.1.0/24"}]},
+            r"is pools\[0\]",
+        ),
+        ({"racks": [{"hosts": [{"labels": {"a b": "c"}}]}]}, "Node host1-1: labels"),
+        ({"racks": [{"hosts": 1}], "namespaces": {"No": {}}}, "namespaces.No"),
+        ({"racks": [{"hosts": 1}], "namespaces": {"ops": {"labels": {"a": "b c"}}}}, "namespaces.ops"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_place_in_it(document: object, message: str) -> None:

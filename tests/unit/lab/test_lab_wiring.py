@@ -18,10 +18,10 @@ def test_a_workload_is_attached_as_the_cni_plugin_does_it() -> None:
         f"peer name {workload.interface} address ee:ee:ee:ee:ee:ee mtu 1500 netns calico-l-host1-1",
     )
     assert wires.commands == {
-        "host1-1": (f"link set {workload.interface} up",),
+        "host1-1": (f"link set dev {workload.interface} up",),
         "shop1-1": (
-            "link set lo up",
-            "link set eth0 up",
+            "link set dev lo up",
+            "link set dev eth0 up",
             "addr add 10.244.0.1/32 dev eth0",
             "addr add fd00:244::1/128 dev eth0 nodad",
             "route add 169.254.1.1 dev eth0 scope link",
@@ -36,10 +36,10 @@ def test_a_host_is_as_its_installer_leaves_it() -> None:
     wires = wiring.fabric(regular(), "l")
 
     assert wires.commands["host2-1"] == (
-        "link set lo up",
+        "link set dev lo up",
         "addr add 10.0.2.11/24 dev eth0",
         "addr add fd00:10:0:2::11/64 dev eth0 nodad",
-        "link set eth0 up",
+        "link set dev eth0 up",
         "route add default via 10.0.2.1 metric 4096",
         "route add default via fd00:10:0:2::1 metric 4096",
     )
