@@ -11,6 +11,7 @@ PYTEST  := $(TOOLS)/python -m pytest
 
 export PYTHONDONTWRITEBYTECODE = 1
 
+.NOTPARALLEL:
 .PHONY: help lab test check unit bench conformance system venv format clean own
 
 lab: system venv own  ## Build the virtual data centre and leave it running.
