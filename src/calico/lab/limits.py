@@ -3,7 +3,8 @@
 In:   how many entries the labs of this machine need.
 Out:  raised limits, the old ones recorded in the directory of all labs, and put back by the last lab that leaves.
 
-Only ``gc_thresh1/2/3`` of the initial namespace are touched, only upwards, only where they are too low.
+Only ``gc_thresh1/2/3`` of the initial namespace are touched, only upwards, only where they are too low. A container
+with a network namespace of its own does not see them; there it is only said what a lab needs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Final
 SETTINGS: Final = Path("/proc/sys/net")
 RAISED: Final = {"gc_thresh1": 8192, "gc_thresh2": 16384, "gc_thresh3": 32768}
 FAMILIES: Final = ("ipv4", "ipv6")
+USUAL: Final = 512
+"""What the kernel starts with as ``gc_thresh2``."""
 RECORD: Final = "neighbour-limits.json"
 
 
@@ -26,7 +29,15 @@ def ensure(root: Path, entries: int, say: Callable[[str], None], *, settings: Pa
     """
     for family in FAMILIES:
         files = {name: settings / family / "neigh" / "default" / name for name in RAISED}
-        now = {name: int(file.read_text()) for name, file in files.items()}
+        try:
+            now = {name: int(file.read_text()) for name, file in files.items()}
+        except FileNotFoundError:
+            if entries * 2 > USUAL:
+                say(
+                    f"net.{family}.neigh.default.gc_thresh2 cannot be seen in this container; have it raised to at least "
+                    f"{entries * 2} on the machine: its labs need about {entries} neighbour entries"
+                )
+            continue
         if entries * 2 <= now["gc_thresh2"]:
             continue
         raised = {name: max(now[name], value) for name, value in RAISED.items()}

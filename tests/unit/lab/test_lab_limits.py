@@ -74,3 +74,19 @@ def test_limits_are_never_lowered(settings: Path, tmp_path: Path) -> None:
     limits.ensure(tmp_path, 1000, lambda _: None, settings=settings)
 
     assert values(settings) == [8192, 16384, 100000] * 2
+
+
+def test_where_the_limits_cannot_be_seen_a_large_lab_says_what_it_needs(tmp_path: Path) -> None:
+    """A container with a network namespace of its own runs labs too; a small one has nothing to say."""
+    said: list[str] = []
+
+    limits.ensure(tmp_path / "lab", 100, said.append, settings=tmp_path / "nothing")
+    assert said == []
+
+    limits.ensure(tmp_path / "lab", 4_000, said.append, settings=tmp_path / "nothing")
+    assert [line.partition(" cannot")[0] for line in said] == [
+        "net.ipv4.neigh.default.gc_thresh2",
+        "net.ipv6.neigh.default.gc_thresh2",
+    ]
+    assert all("at least 8000" in line for line in said)
+    assert not (tmp_path / "lab").exists()
