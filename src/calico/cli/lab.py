@@ -437,6 +437,8 @@ def _explained(hint: str = "") -> Iterator[None]:
 
     try:
         yield
+    except BrokenPipeError:  # whoever reads has seen enough: click knows what to do
+        raise
     except (LabError, NamespaceError, StoreError, IPAMError, OSError, subprocess.SubprocessError) as error:
         if hint and not isinstance(error, NotBegun):
             click.echo(hint, err=True)
