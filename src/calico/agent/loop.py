@@ -1,12 +1,16 @@
 """The one loop: facts in, kernel out, and what became of it.
 
 In:   updates of the store (``datastore.resync``), changes of the kernel by others (``programming.monitor``), time.
-Out:  the kernel and BIRD as desired; ``Report``, which ``agent.status`` serves.
+Out:  the kernel as desired; ``report``, which ``agent.status`` serves. BGP is ``agent.announcer``'s, beside it.
 Next: ``agent.main`` composes it.
 
-Invariants: nothing is written before the first complete picture; rules are in the kernel before the routes that
-lead to them; a failure is retried with growing pauses and never stops what already works; whatever was lost or
-edited by others is found again by reading back.
+Invariants: nothing is written before the first complete picture of facts and interfaces; rules are in the kernel before
+the routes that lead to them; a failure is retried with growing pauses and never stops what already works; whatever was
+lost or edited by others is found again by reading back; with nothing to do, nothing is done.
+
+A flag is lowered before the work that it asks for, and raised again if that fails, so that what happens during the
+work asks for another round. An exception in the calculation leaves tables that nobody should trust: it ends the loop,
+and whoever runs it starts a new one from the store.
 """
 
 from __future__ import annotations
@@ -14,16 +18,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
+from calico.agent.announcer import Announcer
 from calico.agent.pacing import Backoff, Pace
-from calico.agent.routing import Routing
-from calico.bgp.control import BirdError
-from calico.bgp.daemon import Bird
 from calico.calculation.network import Network
 from calico.desired import Delta, RouteRow
 from calico.model.address import Cidr
@@ -41,64 +43,81 @@ from calico.ruleset.ast import Change
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-ROUND_GAP = 0.02
+ROUND_GAP: Final = 0.02
 """Seconds between two rounds under load: changes that arrive meanwhile are one batch."""
-SETTLE_FOREIGN = 0.05
+SETTLE_FOREIGN: Final = 0.05
 """Seconds to wait after someone else's change before reading back: tools change things in bursts."""
-LOOK_AT_BIRD = 5.0
-"""Seconds between two looks whether BIRD still runs: it tells nobody when it dies."""
-KEPT_REPAIRS = 50
+READ_BACK_REST: Final = 4.0
+"""How many times as long as a read-back took the next one has to wait: others that write without end get a fifth of us."""
+KEPT_REPAIRS: Final = 50
+NEVER: Final = float("inf")
+
+
+class Unexpected(ProgrammingError):
+    """Programming failed in a way that nobody thought of; the log has the details. It is tried again from the start."""
+
+
+class Parts(NamedTuple):
+    """What the loop works with; its own from now on."""
+
+    network: Network
+    renderer: Renderer
+    backend: Backend
+    routes: Routes
+    links: Links
+    sysctls: Sysctls
+    announcer: Announcer | None
 
 
 class Loop:
-    """One agent's work. ``run`` never returns by itself; cancel it to stop: the data path stays as it is."""
+    """One agent's work. ``run`` never returns by itself; cancel it to stop: the data path stays as it is.
+
+    ``kernel`` runs what blocks, one piece at a time: a thread of the loop's own unless given.
+    """
 
     def __init__(
-        self,
-        *,
-        node: str,
-        network: Network,
-        renderer: Renderer,
-        backend: Backend,
-        routes: Routes,
-        links: Links,
-        sysctls: Sysctls,
-        bird: Bird | None,
-        settings: Settings,
+        self, node: str, parts: Parts, settings: Settings, *, kernel: Executor | None = None
     ) -> None:
         self.node = node
-        self._network = network
-        self._renderer = renderer
-        self._backend = backend
-        self._routes = routes
-        self._links = links
-        self._sysctls = sysctls
-        self._bird = bird
-        self._routing = Routing(node, settings.interface_prefix)
+        self._network = parts.network
+        self._renderer = parts.renderer
+        self._backend = parts.backend
+        self._routes = parts.routes
+        self._links = parts.links
+        self._sysctls = parts.sysctls
+        self._announcer = parts.announcer
         self._refresh = settings.refresh_interval
         self._ipv6 = settings.ipv6_support
 
-        self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._kernel = kernel or ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._wake = asyncio.Event()
         self._inbox: dict[Key, Update] = {}
         self._synced = False
         self._received: float | None = None
+        self._unfinished_since: float | None = None
+        self._unfinished: Counter[str] = Counter()
+
+        self._links_known = False
+        self._links_stale = True
+        self._touched: set[int] = set()
+        # "In step": the kernel holds what was last desired, so that changes can follow one by one.
+        self._tables_in_step = False
+        self._routes_in_step = False
         self._changes: list[Change] = []
         self._route_changes: dict[Cidr, RouteRow | None] = {}
+        self._touched_ready: set[int] = set()
         self._desired_routes: dict[Cidr, RouteRow] = {}
-        self._read_back = True
-        self._routes_read_back = True
-        self._touched_links: set[int] | None = None
-        self._links_known = False
-        self._bgp_changed = True
-        self._paused_until = 0.0
-        self._next_refresh = float("inf")
-        self._next_look_at_bird = float("inf")
+        self._tables_suspect = False
+        self._routes_suspect = False
+        self._may_read_back = True
+        self._no_read_back_before = -NEVER
+        self._paused_until = -NEVER
+        self._next_refresh = NEVER
         self._pace = Pace(ROUND_GAP)
         self._links_backoff = Backoff(0.1, 10.0)
         self._tables_backoff = Backoff(0.1, 10.0)
         self._routes_backoff = Backoff(0.1, 10.0)
-        self._bgp_backoff = Backoff(0.5, 30.0)
+
         self._errors: dict[str, str] = {}
         self._warnings: tuple[str, ...] = ()
         self._repairs: deque[dict[str, str]] = deque(maxlen=KEPT_REPAIRS)
@@ -106,7 +125,6 @@ class Loop:
         self._rounds = 0
         self._programmed = False
         self._last_change: dict[str, Any] | None = None
-        self._frozen = False
 
     # What others tell the loop. All are called in its thread and return at once.
 
@@ -118,258 +136,308 @@ class Loop:
             else:
                 self._inbox[item.key] = item
         if self._received is None:
-            self._received = asyncio.get_running_loop().time()
+            self._received = _now()
         self._wake.set()
 
     def kernel_changed(self, changes: Changes) -> None:
         """Others changed something, or we may have missed that they did."""
-        if changes.lost:
-            self._links_known = False
-            self._read_back = self._routes_read_back = True
-        if changes.links:
-            self._touched_links = (self._touched_links or set()) | changes.links
-        if changes.writers:
-            self._read_back = True
-        if self._routes.concerns(changes.routes | changes.neighbours):
-            self._routes_read_back = True
+        if changes.lost or changes.links:
+            self._links_stale = True
+            self._touched |= changes.links
+        if changes.lost or changes.writers:
+            self._tables_suspect = True
+        if changes.lost or self._routes.concerns(changes.routes | changes.neighbours):
+            self._routes_suspect = True
         self._wake.set()
 
     def pause_repair(self, seconds: float) -> None:
         """Do not repair what others change for a while; changes of intent are still programmed."""
-        self._paused_until = asyncio.get_running_loop().time() + seconds
+        self._paused_until = _now() + seconds
         self._wake.set()
 
     # The loop itself.
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, or until the calculation fails."""
         try:
-            while True:
-                await self._sleep()
-                await self._round()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work(), name="work")
+                if self._announcer is not None:
+                    group.create_task(self._announcer.run(), name="announce")
         finally:
+            # What the kernel was given is carried out: half a change is worse than a moment's wait.
             self._kernel.shutdown(wait=True, cancel_futures=True)
+
+    async def _work(self) -> None:
+        while True:
+            await self._sleep()
+            await self._round()
 
     async def _sleep(self) -> None:
         """Wait for something to do, then for the pace."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         deadline = self._deadline(now)
         if not self._wake.is_set() and deadline > now:
             try:
-                async with asyncio.timeout(None if deadline == float("inf") else deadline - now):
+                async with asyncio.timeout(None if deadline == NEVER else deadline - now):
                     await self._wake.wait()
             except TimeoutError:
                 pass
-        now = asyncio.get_running_loop().time()
+        now = _now()
         wait = self._pace.wait(now)
-        if self._read_back and self._programmed and not self._tables_backoff.failing and not self._inbox:
+        if self._tables_suspect and self._tables_in_step and not self._inbox:
             wait = max(wait, SETTLE_FOREIGN)
-        if wait > 0:
-            await asyncio.sleep(wait)
+        await asyncio.sleep(wait)
         self._wake.clear()
 
     def _deadline(self, now: float) -> float:
-        """When the loop must act even if nobody tells it anything."""
-        deadline = min(self._next_refresh, self._next_look_at_bird)
-        for backoff in (self._links_backoff, self._tables_backoff, self._routes_backoff, self._bgp_backoff):
-            if backoff.failing:
-                deadline = min(deadline, now + backoff.wait(now))
-        due = self._routes.next_due()
-        if due is not None:
-            deadline = min(deadline, max(due, self._paused_until))
-        if self._paused_until > now and (self._read_back or self._routes_read_back):
-            deadline = min(deadline, self._paused_until)
-        return deadline
+        """When there is something to do even if nobody says so. Never a moment at which a round would do nothing."""
+        if not self._network.in_sync:
+            return NEVER
+        times = [self._next_refresh]
+        if self._links_stale:
+            times.append(now + self._links_backoff.wait(now))
+        if self._links_known:
+            times.append(self._kernel_deadline(now))
+        return min(times)
+
+    def _kernel_deadline(self, now: float) -> float:
+        """When the packet filter or the routes are to be written, or read back."""
+        wait = self._tables_backoff.wait(now)
+        if wait > 0 or not self._tables_in_step:
+            return now + wait
+        read_back = max(self._paused_until, self._no_read_back_before)
+        times = [read_back if self._tables_suspect else NEVER]
+        wait = self._routes_backoff.wait(now)
+        if wait > 0 or not self._routes_in_step:
+            times.append(now + wait)
+        else:
+            times.append(read_back if self._routes_suspect else NEVER)
+            due = self._routes.next_due()
+            if due is not None and not (due <= now and self._routes_suspect):
+                times.append(due)
+        return min(times)
 
     async def _round(self) -> None:
         """Bring everything that changed one step through the house."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         self._pace.started(now)
-        received, self._received = self._received, None
+        self._may_read_back = now >= max(self._paused_until, self._no_read_back_before)
         self._take_facts()
         if not self._network.in_sync:
             return
-        delta = self._network.settle()
-        self._route_changes.update(delta.routes)
-        interfaces = await self._look_at_links(now)
-        self._changes += self._renderer.update(delta, interfaces)
         if now >= self._next_refresh:
             self._next_refresh = now + self._refresh
-            self._read_back = self._routes_read_back = True
-        due = self._routes.next_due()
-        if due is not None and now >= due:
-            self._routes_read_back = True
+            self._links_stale = self._tables_suspect = self._routes_suspect = True
+        delta = self._network.settle()
+        self._remember(delta)
+        interfaces = await self._look_at_links()
+        changes = self._renderer.update(delta, interfaces)
+        if self._tables_in_step:
+            self._changes += changes
+        if not self._links_known:
+            # Without the host's interfaces the rules are none that protect them.
+            return
         # Rules first: an endpoint whose policy is not in the kernel gets no route.
-        done = await self._program_tables(now) and await self._program_routes(now)
-        await self._program_bgp(now)
-        if done:
-            self._finished(now, delta, received)
+        if await self._program_tables() and await self._program_routes():
+            self._finished()
 
     def _take_facts(self) -> None:
         inbox, self._inbox = self._inbox, {}
-        for update in inbox.values():
-            if self._routing.update(update):
-                self._bgp_changed = True
+        received, self._received = self._received, None
+        if self._unfinished_since is None:
+            self._unfinished_since = received
+        if self._announcer is not None:
+            for update in inbox.values():
+                self._announcer.take(update)
         self._network.update(inbox.values())
         if self._synced:
             self._synced = False
             self._network.update((InSync(),))
+            if self._announcer is not None:
+                self._announcer.begin()
 
-    async def _look_at_links(self, now: float) -> Mapping[str, frozenset[Cidr]] | None:
+    def _remember(self, delta: Delta) -> None:
+        """What has to be programmed now, however long it takes until it can be."""
+        self._route_changes.update(delta.routes)
+        for name in Delta.__dataclass_fields__:
+            if rows := getattr(delta, name):
+                self._unfinished[name] += len(rows)
+        if not self._unfinished:
+            self._unfinished_since = None  # what came was nothing for this host
+
+    async def _look_at_links(self) -> Mapping[str, frozenset[Cidr]] | None:
         """The host's interfaces if they may differ from the last look, which also made new ones ready."""
-        if (self._links_known and self._touched_links is None) or self._links_backoff.wait(now) > 0:
+        if not self._links_stale or self._links_backoff.wait(_now()) > 0:
             return None
+        self._links_stale = False
+        touched, self._touched = self._touched, set()
         try:
             await self._in_kernel(self._links.changed)
         except (ProgrammingError, OSError) as error:
-            self._links_backoff.failed(now)
-            self._fail("interfaces", error)
+            self._links_stale = True
+            self._touched |= touched
+            self._fail("interfaces", error, self._links_backoff)
             return None
-        self._links_backoff.succeeded()
         self._links_known = True
-        self._errors.pop("interfaces", None)
+        self._touched_ready |= touched
+        self._succeed("interfaces", self._links_backoff)
         return self._links.host_interfaces
 
-    async def _program_tables(self, now: float) -> bool:
+    async def _program_tables(self) -> bool:
         """Whether the packet filter is as desired."""
+        now = _now()
         if self._tables_backoff.wait(now) > 0:
             return False
-        in_step = self._programmed and not self._tables_backoff.failing
-        read_back = self._read_back and not (in_step and now < self._paused_until)
-        if read_back:
-            self._read_back = False
+        changes, self._changes = self._changes, []
+        in_step, read_back = self._tables_in_step, self._tables_suspect and self._may_read_back
+        if read_back or not in_step:
+            self._tables_suspect = False
         try:
-            if self._changes and in_step:
+            if changes:
                 # First our own changes, so that what the read-back finds different is someone else's doing.
-                changes = tuple(self._changes)
                 await self._in_kernel(lambda: self._backend.apply(changes))
-            if read_back:
+            if read_back or not in_step:
                 drifts = await self._in_kernel(lambda: self._backend.sync(self._renderer.tables))
                 if in_step:
-                    self._repaired(f"IPv{drift.family} {drift.what}: {drift.found}" for drift in drifts)
+                    self._rest_after(now)
+                    self._repaired(drifts)
         except (ProgrammingError, OSError) as error:
-            self._read_back = True
-            self._tables_backoff.failed(now)
-            self._fail("packet filter", error)
+            self._tables_in_step = False
+            self._fail("packet filter", error, self._tables_backoff)
             return False
-        self._changes = []
-        self._tables_backoff.succeeded()
-        self._errors.pop("packet filter", None)
+        self._tables_in_step = True
+        self._succeed("packet filter", self._tables_backoff)
         return True
 
-    async def _program_routes(self, now: float) -> bool:
+    async def _program_routes(self) -> bool:
         """Whether all routes that can be in the kernel are."""
+        now = _now()
         changes, self._route_changes = self._route_changes, {}
         for cidr, row in changes.items():
             if row is None:
                 self._desired_routes.pop(cidr, None)
             else:
                 self._desired_routes[cidr] = row
+        touched, self._touched_ready = self._touched_ready, set()
         if self._routes_backoff.wait(now) > 0:
             return False
-        read_back = self._routes_read_back and (not self._paused(now) or self._routes_backoff.failing)
-        touched, self._touched_links = self._touched_links, None
-        if read_back:
-            self._routes_read_back = False
+        in_step, read_back = self._routes_in_step, self._routes_suspect and self._may_read_back
         try:
-            found = await self._in_kernel(lambda: self._route(changes, touched, read_back=read_back))
+            if read_back or not in_step:
+                self._routes_suspect = False
+                refused = self._refused()
+                drifts = await self._in_kernel(self._sync_routes)
+                if in_step:
+                    self._rest_after(now)
+                    self._repaired(drift for drift in drifts if drift.what not in refused)
+            else:
+                await self._in_kernel(lambda: self._follow_routes(changes, touched))
         except (ProgrammingError, OSError) as error:
-            self._routes_read_back = True
-            self._routes_backoff.failed(now)
-            self._fail("routes", error)
+            self._routes_in_step = False
+            self._fail("routes", error, self._routes_backoff)
             return False
-        if self._programmed:
-            self._repaired(f"IPv{drift.family} {drift.what}: {drift.found}" for drift in found)
-        self._routes_backoff.succeeded()
-        self._errors.pop("routes", None)
+        self._routes_in_step = True
+        due = self._routes.next_due()
+        if due is not None and due <= _now():
+            self._routes_suspect = True  # what stayed for its interface's sake may go now
+        self._succeed("routes", self._routes_backoff)
         return True
 
-    def _route(
-        self, changes: Mapping[Cidr, RouteRow | None], touched: set[int] | None, *, read_back: bool
-    ) -> Sequence[Drift]:
-        """The kernel's part of ``_program_routes``; what was repaired."""
-        if read_back:
-            # Forwarding is switched on only here, behind the first complete packet filter.
-            self._sysctls.prepare_host(ipv6=self._ipv6)
-            self._warnings = tuple(
-                warned.sentence for warned in self._sysctls.warnings(self._links.host_interfaces)
-            )
-            return [*self._links.sync(), *self._routes.sync(self._desired_routes)]
+    def _sync_routes(self) -> list[Drift]:
+        # Forwarding is switched on only here, behind the first complete packet filter.
+        self._sysctls.prepare_host(ipv6=self._ipv6)
+        self._warnings = tuple(
+            warned.sentence for warned in self._sysctls.warnings(self._links.host_interfaces)
+        )
+        return [*self._links.sync(), *self._routes.sync(self._desired_routes)]
+
+    def _follow_routes(self, changes: Mapping[Cidr, RouteRow | None], touched: set[int]) -> None:
         if changes:
             self._routes.apply(changes)
         if touched:
             self._routes.links_changed(touched)
-        return ()
+        self._routes.retry()
 
-    async def _program_bgp(self, now: float) -> None:
-        if self._bird is None or self._bgp_backoff.wait(now) > 0:
-            return
-        if not self._bgp_changed and now < self._next_look_at_bird:
-            return
-        self._next_look_at_bird = now + LOOK_AT_BIRD
-        self._bgp_changed = False
-        try:
-            if await self._bird.ensure(self._routing.configuration()) == "started":
-                log.info("started BIRD")
-        except (BirdError, OSError) as error:
-            self._bgp_changed = True
-            self._bgp_backoff.failed(now)
-            self._fail("BGP", error)
-            return
-        self._bgp_backoff.succeeded()
-        self._errors.pop("BGP", None)
+    def _refused(self) -> set[str]:
+        """The routes that the kernel refused before, in the words of a drift: that they are missing is nobody's doing."""
+        return {
+            f"route {cidr} on {pending.interface}"
+            for cidr, pending in self._routes.pending.items()
+            if not pending.waits
+        }
 
-    def _paused(self, now: float) -> bool:
-        return self._programmed and now < self._paused_until
+    def _rest_after(self, started: float) -> None:
+        now = _now()
+        self._no_read_back_before = now + READ_BACK_REST * (now - started)
 
-    def _finished(self, now: float, delta: Delta, received: float | None) -> None:
+    def _finished(self) -> None:
         self._rounds += 1
         if not self._programmed:
             self._programmed = True
             if self._refresh > 0:
-                self._next_refresh = now + self._refresh
+                self._next_refresh = _now() + self._refresh
             log.info("%s is programmed: %d endpoints", self.node, self._network.counts()["endpoints"])
-        if not self._frozen:
             # What the first picture made lives as long as the agent: keep the collector from walking it again and again.
             gc.collect()
             gc.freeze()
-            self._frozen = True
-        if delta and received is not None:
-            elapsed = asyncio.get_running_loop().time() - received
+        if self._unfinished_since is not None:
             self._last_change = {
                 "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "milliseconds": round(elapsed * 1000, 2),
-                "rows": {
-                    name: len(getattr(delta, name))
-                    for name in Delta.__dataclass_fields__
-                    if getattr(delta, name)
-                },
+                "milliseconds": round((_now() - self._unfinished_since) * 1000, 2),
+                "rows": dict(self._unfinished),
             }
+            self._unfinished_since = None
+        self._unfinished.clear()
 
-    def _fail(self, what: str, error: Exception) -> None:
+    # What became of it.
+
+    @property
+    def programmed(self) -> bool:
+        """Whether everything has been in the kernel at least once."""
+        return self._programmed
+
+    def _fail(self, what: str, error: Exception, backoff: Backoff) -> None:
         message = str(error) or type(error).__name__
         if self._errors.get(what) != message:
             log.error("%s: %s", what, message)
         self._errors[what] = message
+        backoff.failed(_now())
 
-    def _repaired(self, descriptions: Iterable[str]) -> None:
+    def _succeed(self, what: str, backoff: Backoff) -> None:
+        if self._errors.pop(what, None) is not None:
+            log.info("%s: in order again", what)
+        backoff.succeeded()
+
+    def _repaired(self, drifts: Iterable[Drift]) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        for description in descriptions:
+        for drift in drifts:
+            description = f"IPv{drift.family} {drift.what}: {drift.found}"
             log.warning("repaired what was changed by others: %s", description)
             self._repairs.append({"at": at, "what": description})
             self._repair_count += 1
 
     async def _in_kernel(self, work: Callable[[], T]) -> T:
         """Run blocking work in the one thread that talks to the kernel."""
-        return await asyncio.get_running_loop().run_in_executor(self._kernel, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._kernel, work)
+        except (ProgrammingError, OSError):
+            raise
+        except Exception as error:
+            log.exception("unexpected error in what talks to the kernel")
+            raise Unexpected(f"unexpected {type(error).__name__}: {error}; the log has more") from error
 
     def report(self) -> dict[str, Any]:
         """What is programmed, how long the last change took, what failed: plain data."""
         counts = self._network.counts()
+        announcer = self._announcer
+        errors = dict(self._errors)
+        if announcer is not None and announcer.error is not None:
+            errors["BGP"] = announcer.error
         return {
             "node": self.node,
             "inSync": self._network.in_sync,
-            "programmed": self._programmed and not self._errors,
+            "programmed": self._programmed and not errors,
             "backend": self._backend.name,
             "rounds": self._rounds,
             "counts": {
@@ -381,12 +449,16 @@ class Loop:
                 "routes": counts["routes"],
             },
             "lastChange": self._last_change,
-            "errors": dict(self._errors),
+            "errors": errors,
             "warnings": list(self._warnings),
             "problems": [f"{key}: {text}" for key, text in self._network.problems.items()]
-            + list(self._routing.problems)
+            + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],
             "pendingRoutes": {str(cidr): waits.reason for cidr, waits in self._routes.pending.items()},
             "repairs": {"count": self._repair_count, "latest": list(self._repairs)},
-            "repairPaused": asyncio.get_running_loop().time() < self._paused_until,
+            "repairPaused": _now() < self._paused_until,
         }
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -15,13 +15,15 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import calico
-from calico.agent.loop import Loop
+from calico.agent.announcer import Announcer
+from calico.agent.claim import ClaimedError, claim
+from calico.agent.loop import Loop, Parts
 from calico.agent.status import serve
 from calico.bgp.control import BirdError
 from calico.bgp.daemon import Bird
@@ -29,7 +31,7 @@ from calico.calculation.network import Network
 from calico.datastore import resync
 from calico.datastore.sqlite import SQLiteStore
 from calico.model import codec
-from calico.model.settings import from_environment
+from calico.model.settings import Settings, from_environment
 from calico.paths import Paths
 from calico.programming.backend import Backend, ProgrammingError
 from calico.programming.links import Links
@@ -39,6 +41,15 @@ from calico.programming.sysctl import Sysctls
 from calico.rendering.renderer import Renderer
 
 log = logging.getLogger(__name__)
+
+BIRD_PATIENCE: Final = 2.0
+"""Seconds that an answer about the agent waits for BIRD: less than whoever asked waits for the agent."""
+MOST_FAILURES: Final = 5
+"""Failures in a row that nobody thought of, after which the process ends."""
+LONG_LIFE: Final = 60.0
+"""Seconds of work after which a failure is no longer in a row with the one before."""
+LONGEST_REST: Final = 30.0
+"""Seconds before the agent starts over, at most; the first time it is one."""
 
 
 class StartError(Exception):
@@ -78,9 +89,16 @@ def node_name(configuration: Configuration) -> str:
         return configuration.node
     if name := configuration.environment.get("NODENAME"):
         return name
-    with contextlib.suppress(FileNotFoundError):
-        if name := (configuration.paths.data / "nodename").read_text(encoding="utf-8").strip():
+    file = configuration.paths.data / "nodename"
+    try:
+        if name := file.read_text(encoding="utf-8").strip():
             return name
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(
+            f"{file} cannot be read: {error}; mend it, or give the node's name with --node"
+        ) from error
     return socket.gethostname().lower()
 
 
@@ -105,70 +123,150 @@ def make_backend(name: str, paths: Paths) -> Backend:
 
 async def _agent(node: str, configuration: Configuration) -> None:
     paths = configuration.paths
-    paths.run.mkdir(parents=True, exist_ok=True, mode=0o750)
     settings, misunderstood = from_environment(configuration.environment)
     for sentence in misunderstood:
         log.warning("%s", sentence)
-    bird = Bird(paths.run) if configuration.bgp else None
-    loop = Loop(
-        node=node,
-        network=Network(node),
-        renderer=Renderer(settings),
-        backend=make_backend(configuration.backend, paths),
-        routes=Routes(settings),
-        links=Links(settings),
-        sysctls=Sysctls(),
-        bird=bird,
-        settings=settings,
-    )
-    store = SQLiteStore(configuration.database)
-    stream = resync.Status()
-    started = time.monotonic()
+    lives = _Lives(node, configuration, settings, misunderstood)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(claim())
+            paths.run.mkdir(parents=True, exist_ok=True, mode=0o750)
+            server = await serve(paths.agent_socket, lives.answer)
+        except (ClaimedError, RuntimeError) as error:
+            raise StartError(str(error)) from error
+        except OSError as error:
+            raise StartError(
+                f"the run directory {paths.run} cannot be used: {error}; make room, or set CALICO_RUN_DIR"
+            ) from error
+        held.callback(paths.agent_socket.unlink, missing_ok=True)
+        log.info("agent of %s: %s, store %s", node, configuration.backend, configuration.database)
+        async with server:
+            work = asyncio.create_task(lives.run())
 
-    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+            def stop() -> None:
+                log.info("stopping; what is programmed stays")
+                work.cancel()
+
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop)
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+
+
+class _Lives:
+    """The agent's work, started over from the store when it fails in a way that nobody thought of.
+
+    Whatever it knew may be wrong then, and is thrown away; the kernel keeps what it has until a new start has a
+    complete picture. After some failures in a row the process ends, for its supervisor to see.
+    """
+
+    def __init__(
+        self, node: str, configuration: Configuration, settings: Settings, misunderstood: Sequence[str]
+    ) -> None:
+        self._node = node
+        self._configuration = configuration
+        self._settings = settings
+        self._misunderstood = misunderstood
+        self._started = time.monotonic()
+        self._bird = Bird(configuration.paths.run) if configuration.bgp else None
+        self._failures = 0
+        self._trouble = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make every part anew; nothing is read or written yet."""
+        settings = self._settings
+        self._stream = resync.Status()
+        self._loop = Loop(
+            self._node,
+            Parts(
+                network=Network(self._node),
+                renderer=Renderer(settings),
+                backend=make_backend(self._configuration.backend, self._configuration.paths),
+                routes=Routes(settings),
+                links=Links(settings),
+                sysctls=Sysctls(),
+                announcer=Announcer(self._node, self._bird, settings.interface_prefix)
+                if self._bird
+                else None,
+            ),
+            settings,
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises StartError after ``MOST_FAILURES`` in a row."""
+        while True:
+            began = time.monotonic()
+            try:
+                await self._live()
+            except Exception as error:
+                if _stopping():
+                    raise asyncio.CancelledError from error
+                sentence = _sentence(error)
+                long = time.monotonic() - began > LONG_LIFE
+                self._failures = 1 if long else self._failures + 1
+                log.error("the agent failed, and starts over: %s", sentence, exc_info=error)  # noqa: TRY400  with what was raised together
+                if self._failures >= MOST_FAILURES:
+                    raise StartError(
+                        f"failed {self._failures} times in a row, at last: {sentence}; what is programmed stays"
+                    ) from error
+                self._trouble = (
+                    f"it failed, and starts over from the store: {sentence}; its log has the details"
+                )
+            await asyncio.sleep(min(2.0 ** (self._failures - 1), LONGEST_REST))
+            self._begin()
+
+    async def _live(self) -> None:
+        store = SQLiteStore(self._configuration.database, make=False)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._loop.run(), name="loop")
+                group.create_task(_read_store(store, self._stream, self._loop), name="store")
+                group.create_task(_watch_kernel(self._loop), name="kernel")
+        finally:
+            await store.close()
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a question over the socket."""
         match request.get("command"):
             case "status":
-                report = loop.report()
-                return {
-                    **report,
-                    "warnings": [*misunderstood, *report["warnings"]],
-                    "pid": os.getpid(),
-                    "version": calico.__version__,
-                    "uptimeSeconds": time.monotonic() - started,
-                    "store": _store(configuration.database, stream),
-                    "bgp": await _sessions(bird),
-                }
+                return await self._report()
             case "pause-repair":
                 seconds = request.get("seconds")
                 if not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
                     return {"error": "pause-repair: seconds must be a number from 0 to 3600"}
-                loop.pause_repair(seconds)
+                self._loop.pause_repair(seconds)
                 return {"paused": seconds}
         return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair"}
 
-    try:
-        server = await serve(paths.agent_socket, answer)
-    except RuntimeError as error:
-        raise StartError(str(error)) from error
-    log.info("agent of %s: %s, store %s", node, configuration.backend, configuration.database)
-    try:
-        async with server, asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(loop.run(), name="loop"),
-                group.create_task(_read_store(store, stream, loop), name="store"),
-                group.create_task(_watch_kernel(loop), name="kernel"),
-            ]
+    async def _report(self) -> dict[str, Any]:
+        report = self._loop.report()
+        if self._trouble and not self._loop.programmed:
+            report["errors"]["agent"] = self._trouble
+            report["programmed"] = False
+        bad = [f"{path}: as good as absent: {why}" for path, why in sorted(self._stream.bad.items())]
+        return {
+            **report,
+            "problems": [*report["problems"], *bad],
+            "warnings": [*self._misunderstood, *report["warnings"]],
+            "pid": os.getpid(),
+            "version": calico.__version__,
+            "uptimeSeconds": time.monotonic() - self._started,
+            "store": _store(self._configuration.database, self._stream),
+            "bgp": await _sessions(self._bird),
+        }
 
-            def stop() -> None:
-                log.info("stopping; what is programmed stays")
-                for task in tasks:
-                    task.cancel()
 
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop)
-    finally:
-        paths.agent_socket.unlink(missing_ok=True)
-        await store.close()
+def _stopping() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _sentence(error: BaseException) -> str:
+    """What went wrong, without the groups that tasks wrap it in."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_sentence(each) for each in error.exceptions)
+    return str(error) if isinstance(error, ProgrammingError) else f"{type(error).__name__}: {error}"
 
 
 async def _read_store(store: SQLiteStore, status: resync.Status, loop: Loop) -> None:
@@ -178,6 +276,7 @@ async def _read_store(store: SQLiteStore, status: resync.Status, loop: Loop) -> 
         loop.receive(batch)
         # A long listing comes in many batches: let the loop answer questions in between.
         await asyncio.sleep(0)
+    raise RuntimeError("the stream of facts ended")
 
 
 async def _pause(seconds: float) -> None:
@@ -192,9 +291,15 @@ async def _watch_kernel(loop: Loop) -> None:
 
 
 def _store(database: Path, status: resync.Status) -> dict[str, Any]:
+    if status.connected:
+        state = "connected"
+    elif status.error:
+        state = f"lost ({status.error}); what is known stays in force"
+    else:
+        state = "not read yet"
     return {
         "location": str(database),
-        "state": "connected" if status.connected else f"lost ({status.error}); what is known stays in force",
+        "state": state,
         "connected": status.connected,
         "revision": status.revision,
         "losses": status.losses,
@@ -206,7 +311,11 @@ async def _sessions(bird: Bird | None) -> dict[str, Any]:
     if bird is None:
         return {"running": False, "sessions": []}
     try:
-        sessions = await bird.sessions()
+        async with asyncio.timeout(BIRD_PATIENCE):
+            sessions = await bird.sessions()
+    except TimeoutError:
+        error = f"BIRD does not answer within {BIRD_PATIENCE:g} s"
+        return {"running": False, "error": error, "sessions": []}
     except BirdError as error:
         return {"running": False, "error": str(error), "sessions": []}
     return {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+from calico.agent.claim import ClaimedError, claim
 from calico.agent.status import AgentUnreachableError, ask
 from calico.bgp.daemon import Bird
 from calico.model.settings import Settings
@@ -39,6 +40,14 @@ async def remove_all(paths: Paths, settings: Settings) -> list[str]:
         pass
     else:
         raise AgentRunsError(f"an agent runs here (pid {report.get('pid')}); stop it first")
+    try:
+        with claim():
+            return await _remove(paths, settings)
+    except ClaimedError as error:
+        raise AgentRunsError(f"{error}; stop it first") from error
+
+
+async def _remove(paths: Paths, settings: Settings) -> list[str]:
     routes = Routes(settings, grace=0.0).sync({})
     Links(settings).remove()
     done = [f"removed {len(routes)} routes and neighbours of workloads"]

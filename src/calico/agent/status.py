@@ -47,7 +47,7 @@ async def serve(path: Path, answer: Answer) -> asyncio.Server:
             while line := await reader.readline():
                 try:
                     request = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     request = f"not JSON: {error}"
                 if isinstance(request, dict):
                     reply = await answer(request)
@@ -55,8 +55,8 @@ async def serve(path: Path, answer: Answer) -> asyncio.Server:
                     reply = {"error": f"a JSON object is expected, not {request!r}"}
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
-        except (ConnectionError, asyncio.LimitOverrunError):
-            pass
+        except (ConnectionError, ValueError):
+            pass  # they went, or their line was too long
         finally:
             writer.close()
 

@@ -54,16 +54,24 @@ class _State(NamedTuple):
 
 
 class Database:
-    """The store's file at ``path``. It is opened, and made where it is missing, by the first call.
+    """The store's file at ``path``. It is opened, and if ``make`` made where it is missing, by the first call.
 
     ``busy`` is how many seconds a call waits for other writers, ``history`` how many revisions are kept at
     least, ``clock`` gives seconds that are the same in all processes while ``boot`` is.
     """
 
     def __init__(
-        self, path: Path, *, busy: float, history: int, clock: Callable[[], float], boot: str
+        self,
+        path: Path,
+        *,
+        make: bool = True,
+        busy: float,
+        history: int,
+        clock: Callable[[], float],
+        boot: str,
     ) -> None:
         self.path = path
+        self._make = make
         self._busy = busy
         self._history = history
         self._clock = clock
@@ -275,6 +283,10 @@ class Database:
             if self._file is not None:
                 raise Unavailable(
                     f"{self.path} was deleted; restore it, or start this program anew to begin with an empty store"
+                )
+            if not self._make:
+                raise Unavailable(
+                    f"{self.path} does not exist; put the store there, or begin a new one with: calicoctl apply"
                 )
             create(self.path, self._busy)
         found = self.path.stat()

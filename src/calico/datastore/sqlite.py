@@ -60,6 +60,8 @@ def boot_id() -> str:
 class SQLiteStore:
     """``datastore.api.Store`` in the SQLite file at ``path``, which is made, with its directory, if missing.
 
+    With ``make=False`` a missing file is a store that is lost: for programs that act on what is *not* in the store.
+
     A file that is another program's, or of a newer version, raises ``Incompatible`` from every call.
     ``clock`` must give the same seconds in all processes that use the file; ``history`` is how many
     revisions are kept at least.
@@ -69,12 +71,15 @@ class SQLiteStore:
         self,
         path: str | Path,
         *,
+        make: bool = True,
         clock: Callable[[], float] = since_boot,
         history: int = HISTORY,
         busy: float = BUSY,
     ) -> None:
         self.path = Path(path).absolute()
-        self._database = Database(self.path, busy=busy, history=history, clock=clock, boot=boot_id())
+        self._database = Database(
+            self.path, make=make, busy=busy, history=history, clock=clock, boot=boot_id()
+        )
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="calico-store")
         self._starting = asyncio.Lock()
         self._reader: _Reader | None = None

@@ -541,3 +541,21 @@ def test_file_of_another_user(tmp_path: Path) -> None:
             os.seteuid(0)
 
     run(path, test)
+
+
+def test_who_must_not_make_a_store_waits_for_it(tmp_path: Path) -> None:
+    """With make=False a missing file is a lost store, nothing appears in its place, and it is read once it is there."""
+    path = tmp_path / "data" / "calico.db"
+
+    async def body() -> None:
+        reader = SQLiteStore(path, make=False)
+        with pytest.raises(Unavailable, match=r"calico\.db does not exist"):
+            await reader.list("/")
+        assert not path.parent.exists()
+        writer = SQLiteStore(path)
+        await writer.create("/a", b"1")
+        assert [entry.path for entry in (await reader.list("/")).entries] == ["/a"]
+        await writer.close()
+        await reader.close()
+
+    asyncio.run(body())
