@@ -37,6 +37,20 @@ def test_a_machine_without_labs_lists_none(calicoctl: CliRunner) -> None:
     )
 
 
+def test_a_lab_whose_record_is_damaged_is_listed_as_such(calicoctl: CliRunner, tmp_path: Path) -> None:
+    """It is there, and what to do about it is said; what is no lab's directory is not listed."""
+    for name in ("old", "not-a-lab"):
+        home = tmp_path / "run" / "lab" / name
+        home.mkdir(parents=True)
+        (home / "state.json").write_text("{")
+
+    done = run(calicoctl, "list")
+
+    assert done.exit_code == 0
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["old", "unreadable"]]
+    assert "lab down --name old" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
