@@ -6,6 +6,7 @@ a 10.0.1.11 --- 10.0.1.1 router 10.0.2.1 --- 10.0.2.11 b      (and fd00:1::/64, 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import pytest
 
 from calico.bgp.bird import render
+from calico.bgp.control import Control, Silent
+from calico.bgp.daemon import Bird
+from calico.bgp.processes import listening_at
 from support.birds import Host, Watched, eventually
 from support.netns import Namespace, link, namespaces, needs_root
 from support.speakers import configuration, node, peer, pool, speaker
@@ -189,6 +193,74 @@ def test_nothing_outside_the_pools_is_announced(world: World) -> None:
         eventually(learned)
         assert world.a.announced(4) == {"10.65.1.0/26"}
         assert world.a.announced(6) == {"fd65::40/122"}
+
+
+def test_only_workloads_addresses_are_announced_of_what_is_in_a_pool(world: World) -> None:
+    """Routes of others into a pool stay here: networks, single addresses elsewhere, and networks on workload interfaces."""
+    with (
+        world.a.route("10.65.200.0/24", "via", "10.0.1.1", "proto", "static"),
+        world.a.route("10.65.201.9", "via", "10.0.1.1", "proto", "static"),
+        world.a.route("10.65.202.0/24", "dev", "cali1", "proto", "static"),
+        world.a.route("blackhole", "10.65.0.0/16", "proto", "static"),
+        world.a.route("fd65:0:0:9::/64", "via", "fd00:1::1", "proto", "static"),
+        world.a.route("10.65.203.3", "dev", "cali1", "proto", "80", "metric", "1024"),
+    ):
+
+        def learned() -> bool:
+            lines = [line.text for line in world.a.do(lambda: world.a.bird.control.ask("show route"))]
+            prefixes = (
+                "10.65.200.0/24",
+                "10.65.202.0/24",
+                "10.65.0.0/16",
+                "fd65:0:0:9::/64",
+                "10.65.203.3/32",
+            )
+            return all(any(prefix in line for line in lines) for prefix in prefixes)
+
+        eventually(learned)
+        assert world.a.announced(4) == {"10.65.1.0/26", "10.65.203.3/32"}
+        assert world.a.announced(6) == {"fd65::40/122"}
+
+
+def test_many_changes_of_peers_leave_the_other_sessions_alone(world: World) -> None:
+    """Forty peers come, change and go in quick succession; the sessions that were there keep their time stamps."""
+    before = world.a.sessions()
+    for number in range(40):
+        more = peer("more", node="a", peer_ip=f"10.0.1.{100 + number % 20}", as_number=65100 + number % 3)
+        assert world.a.load(text("a", more)) == "reloaded"
+    assert world.a.load(text("a")) == "reloaded"
+    assert world.a.sessions() == before
+
+
+def test_a_bird_without_its_socket_is_replaced_without_losing_a_route(world: World) -> None:
+    """Somebody removes the control socket and the pid file: the old BIRD ends, a new one takes over, routes stay."""
+    eventually(lambda: world.b.routes("10.65.1.0/26"))
+    with Watched(world.a) as here, Watched(world.b) as there:
+        (world.a.run_dir / "bird.ctl").unlink()
+        (world.a.run_dir / "bird.pid").unlink()
+        assert world.a.load(text("a")) == "started"
+        running = world.a.namespace.call(lambda: listening_at(world.a.run_dir / "bird.ctl"))
+        assert running == [int((world.a.run_dir / "bird.pid").read_text())]
+        eventually(world.a.established)
+        eventually(lambda: not world.a.do(world.a.bird.control.status).recovering)
+
+    assert here.deleted() == []
+    assert there.deleted() == []
+
+
+def test_a_stopped_bird_is_reported_with_what_to_do(world: World) -> None:
+    """A BIRD that hangs is not touched; the sentence names it, and doing as it says mends it."""
+    pid = int((world.a.run_dir / "bird.pid").read_text())
+    quick = Bird(world.a.run_dir)
+    quick.control = Control(world.a.run_dir / "bird.ctl", timeout=0.3)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(Silent, match=rf"kill -9 {pid}\)"):
+            world.a.do(lambda: quick.ensure(text("a")))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    assert world.a.load(text("a")) == "started"
+    eventually(world.a.established)
 
 
 def test_reload_adds_a_peer_without_flap(world: World) -> None:

@@ -78,7 +78,7 @@ class Host:
     @contextlib.contextmanager
     def route(self, *words: str) -> Iterator[None]:
         """A route that is there for a while, as the agent would write it for a workload."""
-        family = "-6" if ":" in words[0] else "-4"
+        family = "-6" if any(":" in word for word in words[:2]) else "-4"
         self.namespace.run("ip", family, "route", "add", *words)
         try:
             yield

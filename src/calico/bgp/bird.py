@@ -73,7 +73,7 @@ def _interfaces(speaker: Speaker, workloads: Iterable[str]) -> Iterator[str]:
     yield "}"
 
 
-def _family(speaker: Speaker, family: Family, workloads: Iterable[str]) -> Iterator[str]:
+def _family(speaker: Speaker, family: Family, workloads: Sequence[str]) -> Iterator[str]:
     blocks = [block for block in speaker.blocks if block.family == family]
     yield f"# ---- IPv{family} ----"
     yield ""
@@ -99,10 +99,10 @@ def _family(speaker: Speaker, family: Family, workloads: Iterable[str]) -> Itera
         yield ""
     yield from _kernel(speaker, family, workloads)
     yield ""
-    yield from _export(speaker, family, blocks)
+    yield from _export(speaker, family, blocks, workloads)
 
 
-def _kernel(speaker: Speaker, family: Family, workloads: Iterable[str]) -> Iterator[str]:
+def _kernel(speaker: Speaker, family: Family, workloads: Sequence[str]) -> Iterator[str]:
     yield f"filter from_kernel{family} {{"
     yield "  # A workload that is here stays here, whoever else announces its address."
     yield from (f"  if ifname ~ {_quoted(pattern)} then preference = 200;" for pattern in workloads)
@@ -130,10 +130,12 @@ def _kernel(speaker: Speaker, family: Family, workloads: Iterable[str]) -> Itera
     yield "}"
 
 
-def _export(speaker: Speaker, family: Family, blocks: Sequence[Cidr]) -> Iterator[str]:
+def _export(
+    speaker: Speaker, family: Family, blocks: Sequence[Cidr], workloads: Sequence[str]
+) -> Iterator[str]:
     pools = [pool for pool in speaker.pools if pool.cidr.family == family]
     hidden = [f"{pool.cidr}+" for pool in pools if not pool.exported]
-    shown = [f"{pool.cidr}+" for pool in pools if pool.exported]
+    shown = [pool.cidr for pool in pools if pool.exported]
     inner = [f"{block}{{{block.length + 1},{WIDTH[family]}}}" for block in blocks if not block.is_address]
     yield f"filter to_peers{family} {{"
     if not speaker.reflector:
@@ -149,9 +151,14 @@ def _export(speaker: Speaker, family: Family, blocks: Sequence[Cidr]) -> Iterato
         yield "  # addresses inside them need no route of their own."
         condition = " && source != RTS_BGP" if speaker.reflector else ""
         yield f"  if net ~ {_set(inner)}{condition} then reject;"
-    if shown:
-        yield "  # Other addresses of pools: workloads here, in blocks of other hosts."
-        yield f"  if net ~ {_set(shown)} then accept;"
+    if shown and speaker.reflector:
+        yield "  # What others announce of pools is reflected."
+        yield f"  if source = RTS_BGP && net ~ {_set(f'{pool}+' for pool in shown)} then accept;"
+    if shown and workloads:
+        yield "  # Single addresses of workloads here, in blocks of other hosts. Whatever else somebody routes stays here."
+        addresses = _set(f"{pool}{{{WIDTH[family]},{WIDTH[family]}}}" for pool in shown)
+        here = " || ".join(f"ifname ~ {_quoted(pattern)}" for pattern in workloads)
+        yield f"  if net ~ {addresses} && ({here}) then accept;"
     yield "  reject;"
     yield "}"
 

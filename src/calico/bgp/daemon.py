@@ -13,12 +13,16 @@ only then renamed; one that BIRD refuses is kept as ``bird.conf.rejected``. A le
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 from pathlib import Path
 from typing import Final, Literal
 
+from calico.bgp import processes
 from calico.bgp.control import BirdError, Control, NotRunning, Protocol, Refused, Silent
+
+log = logging.getLogger(__name__)
 
 CONFIG: Final = "bird.conf"
 SOCKET: Final = "bird.ctl"
@@ -36,7 +40,7 @@ class Missing(BirdError):
 
 
 class Failed(BirdError):
-    """BIRD did not start, or did not end; the sentence holds what it said."""
+    """BIRD did not start, did not end, or could not be told; the sentence says what happened."""
 
 
 class Bird:
@@ -65,7 +69,13 @@ class Bird:
         text is no valid configuration; what was loaded before stays loaded. Raises Missing, Failed or Silent.
         """
         text = f"{self._log_line()}\n{text}"
-        running = await self.running()
+        try:
+            running = await self.running()
+        except Silent as error:
+            pids = " ".join(map(str, processes.listening_at(self._socket)))
+            raise Silent(
+                f"{error}; if that does not pass, end it (kill -9 {pids}): another one is started, and no route is lost"
+            ) from error
         if running and self._loaded() == text:
             return "unchanged"
         _write(self._next, text)
@@ -114,7 +124,8 @@ class Bird:
             await self.control.configure(self._next)
             await self.control.shut_down()
         except (FileNotFoundError, NotRunning):
-            pass
+            for pid in processes.listening_at(self._socket):
+                await processes.kill(pid, self._patience)
         for path in (self._config, self._next, self._rejected, self._socket, self._pid, self._log):
             path.unlink(missing_ok=True)
         self._log.with_suffix(".log.old").unlink(missing_ok=True)
@@ -138,6 +149,10 @@ class Bird:
             raise Refused("bird -p", said.replace(f"{self._next}:", "line ").removeprefix("bird: "))
 
     async def _start(self, *, recover: bool) -> None:
+        # One that lost its socket is out of reach, and keeps the port of BGP. Its end loses no route: the next one recovers.
+        for pid in processes.listening_at(self._socket):
+            log.warning("ending the BIRD with pid %d, which answers no longer at %s", pid, self._socket)
+            await processes.kill(pid, self._patience)
         options = ["-c", str(self._config), "-s", str(self._socket), "-P", str(self._pid)]
         status, said = await self._run(*options, *(["-R"] if recover else []))
         if status:
@@ -175,7 +190,12 @@ class Bird:
 
 def _write(path: Path, text: str) -> None:
     """Write a file that its group may read and others may not: it may hold passwords."""
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    try:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise Failed(
+            f"{path} cannot be written ({error.strerror}), so BIRD keeps what it has; make room there"
+        ) from error
