@@ -285,6 +285,22 @@ def test_new_block_is_announced_at_once(world: World) -> None:
     eventually(lambda: not world.b.routes("10.65.3.0/26"))
 
 
+def test_what_may_be_announced_can_change_without_a_flap(world: World) -> None:
+    """A pool that is kept out of BGP is withdrawn, and announced again later, in sessions that stay as they are."""
+    hidden = [
+        pool("v4", "10.65.0.0/16", disable_bgp_export=True) if fact.metadata.name == "v4" else fact
+        for fact in FACTS
+    ]
+    before = world.a.sessions()
+    eventually(lambda: world.b.routes("10.65.1.0/26"))
+    assert world.a.load(render(speaker("a", *hidden, blocks=BLOCKS["a"]))) == "reloaded"
+    eventually(lambda: not world.b.routes("10.65.1.0/26"))
+    assert world.b.routes("fd65::40/122")
+    assert world.a.load(text("a")) == "reloaded"
+    eventually(lambda: world.b.routes("10.65.1.0/26"))
+    assert world.a.sessions() == before
+
+
 def test_crash_and_restart_lose_no_route(world: World) -> None:
     """BIRD is killed and started again; no kernel route is ever taken away, here or at the other host."""
     eventually(lambda: world.b.routes("10.65.1.0/26"))

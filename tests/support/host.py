@@ -43,12 +43,19 @@ class Host:
     """One host called ``node``, on the store of ``directory``, with an agent that tests start, kill and ask."""
 
     def __init__(
-        self, namespace: Namespace, node: str, directory: Path, *, backend: str = "nftables"
+        self,
+        namespace: Namespace,
+        node: str,
+        directory: Path,
+        *,
+        backend: str = "nftables",
+        bgp: bool = False,
     ) -> None:
         self.namespace = namespace
         self.node = node
         self.directory = directory
         self.backend = backend
+        self.bgp = bgp
         self.database = directory / "calico.db"
         self.run_dir = directory / node
         self.process: subprocess.Popen[bytes] | None = None
@@ -69,7 +76,7 @@ class Host:
                     "agent",
                     "--node",
                     self.node,
-                    "--no-bgp",
+                    "--bgp" if self.bgp else "--no-bgp",
                     "--backend",
                     self.backend,
                 ],

@@ -121,9 +121,10 @@ class Control:
     async def configure(self, file: Path | None = None) -> None:
         """Load the configuration anew, from ``file`` if given, leaving sessions alone that do not change.
 
+        What filters decide otherwise now is announced or withdrawn within the sessions ("configure soft" would not).
         BIRD checks before it changes anything: when Refused is raised, the old configuration is still loaded.
         """
-        answer = await self.ask("configure soft" if file is None else f'configure soft "{file}"')
+        answer = await self.ask("configure" if file is None else f'configure "{file}"')
         if answer[-1].code == _ENDING:
             raise NotRunning(f"the BIRD at {self._path} is about to end: {answer[-1].text}")
 

@@ -161,7 +161,7 @@ def test_reload_names_the_file(tmp_path: Path) -> None:
     ok = "0002-Reading configuration from x\n0003 Reconfigured\n"
 
     async def body() -> None:
-        answers = {"configure soft": ok, 'configure soft "/x/bird.conf"': ok}
+        answers = {"configure": ok, 'configure "/x/bird.conf"': ok}
         async with fake_bird(tmp_path / "s", answers) as heard:
             control = Control(tmp_path / "s")
             await control.configure()
@@ -176,7 +176,7 @@ def test_refusal_has_the_words_of_bird(tmp_path: Path) -> None:
     no = "0002-Reading configuration from x\n8002 x:3:7 syntax error\n"
 
     async def body() -> None:
-        async with fake_bird(tmp_path / "s", {"configure soft": no}):
+        async with fake_bird(tmp_path / "s", {"configure": no}):
             with pytest.raises(Refused, match="x:3:7 syntax error") as caught:
                 await Control(tmp_path / "s").configure()
         assert caught.value.message == "x:3:7 syntax error"
@@ -189,7 +189,7 @@ def test_reload_of_an_ending_bird_is_no_success(tmp_path: Path) -> None:
     ignored = "0002-Reading configuration from x\n0006 Reconfiguration ignored, shutting down\n"
 
     async def body() -> None:
-        async with fake_bird(tmp_path / "s", {"configure soft": ignored}):
+        async with fake_bird(tmp_path / "s", {"configure": ignored}):
             with pytest.raises(NotRunning, match="about to end"):
                 await Control(tmp_path / "s").configure()
 
