@@ -4,7 +4,9 @@ In:   a program with its arguments, and its input as text.
 Out:  its output; or ``Missing``, ``Busy`` or ``Rejected`` with what it said and the line that it means.
 Next: ``programming.ipset`` and ``programming.iptables`` know the texts.
 
-The program runs in the network namespace of the calling thread, in the C locale, for a bounded time.
+The program runs in the network namespace of the calling thread, in the C locale, for a bounded time. Comments and names
+of others may hold any bytes: what is not UTF-8 stays in the output as lone surrogates, which the input turns back into
+the same bytes, and is spelt out in what people read (``printable``).
 """
 
 from __future__ import annotations
@@ -53,8 +55,7 @@ def run(
             [program, *arguments],
             check=False,
             capture_output=True,
-            text=True,
-            input="" if stdin is None else stdin,
+            input=(stdin or "").encode(errors="surrogateescape"),
             timeout=TIMEOUT,
             env={**os.environ, "LC_ALL": "C", **(environment or {})},
         )
@@ -65,15 +66,21 @@ def run(
         raise Busy(
             f"{program} did not end within {TIMEOUT:.0f} s and was stopped; it is tried again"
         ) from error
+    output, complaint = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
     if done.returncode == 0:
-        return done.stdout
-    said = _said(done.stderr or done.stdout)
-    sentence = f"{program} failed (status {done.returncode}): {said}{_meant(done.stderr, stdin)}"
-    if any(sign in done.stderr for sign in _BUSY):
+        return output
+    said = _said(complaint or output)
+    sentence = printable(f"{program} failed (status {done.returncode}): {said}{_meant(complaint, stdin)}")
+    if any(sign in complaint for sign in _BUSY):
         raise Busy(f"{sentence}; it is tried again")
-    if any(sign in done.stderr for sign in _LACKING):
+    if any(sign in complaint for sign in _LACKING):
         raise Missing(f"{sentence}; the kernel, or the right to use it, is lacking")
     raise Rejected(sentence)
+
+
+def printable(text: str) -> str:
+    """``text`` with each byte that was not UTF-8 written as ``\\xff``: for messages, which everybody must be able to read."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _said(stderr: str) -> str:

@@ -25,7 +25,7 @@ from typing import Final, Literal
 from calico.model.address import Family
 from calico.programming import ipset
 from calico.programming.backend import Busy, Drift, Missing, Rejected
-from calico.programming.command import run
+from calico.programming.command import printable, run
 from calico.ruleset import ast
 from calico.ruleset.diff import applied
 from calico.ruleset.ipset import kernel_set_name
@@ -256,7 +256,7 @@ class Iptables:
             names = images.get(family, {}).get(table, Image()).names
             for chain, found in edit.faults:
                 what = f"chain {names.get(chain, chain)}" if is_ours(chain) else f"calls from {chain}"
-                yield Drift(family, f"{what} in table {table}", found)
+                yield Drift(family, printable(f"{what} in table {table}"), found)
 
 
 def _images(compiler: Compiler) -> Images:

@@ -100,7 +100,7 @@ def parse_save(text: str, families: Iterable[Family] = (4, 6)) -> dict[str, Save
     """Our sets in the output of ``ipset save``, by kernel name; those of others are passed over."""
     prefixes = tuple(p for family in families for p in (owned_prefix(family), temporary_prefix(family)))
     found: dict[str, SavedSet] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         verb, _, rest = line.partition(" ")
         name, _, rest = rest.partition(" ")
         if not name.startswith(prefixes):

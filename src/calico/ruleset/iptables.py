@@ -310,7 +310,7 @@ class _Writer:
             case ast.NoTrack():
                 return "-j CT --notrack"
             case ast.Log(prefix):
-                return f"-j LOG --log-prefix {quote(prefix[:_LOG_PREFIX_LENGTH])} --log-level 5"
+                return f"-j LOG --log-prefix {quote(_cut(prefix, _LOG_PREFIX_LENGTH))} --log-level 5"
             case ast.Masquerade():
                 return "-j MASQUERADE --random-fully"
             case ast.Dispatch():
@@ -350,7 +350,12 @@ def _check(rule: ast.Rule) -> None:
 
 def _comment(rule: ast.Rule) -> str:
     text = describe(rule.origin) if rule.origin is not None else rule.comment
-    return f"-m comment --comment {quote(text[:_COMMENT_LENGTH])}" if text else ""
+    return f"-m comment --comment {quote(_cut(text, _COMMENT_LENGTH))}" if text else ""
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most ``limit`` bytes of ``text``, whole characters only: iptables itself would cut one in two."""
+    return text.encode()[:limit].decode(errors="ignore")
 
 
 def _join(*parts: str) -> str:

@@ -41,7 +41,8 @@ def parse(text: str) -> dict[str, Saved]:
     """All tables in the output of iptables-save. Raises Truncated when one of them lacks its end."""
     tables: dict[str, Saved] = {}
     current: Saved | None = None
-    for line in text.splitlines():
+    # Not splitlines(): comments of others may hold what Unicode takes for a line's end.
+    for line in text.split("\n"):
         if line.startswith("*"):
             if current is not None:
                 raise Truncated("iptables-save began a table before the last one had ended")
