@@ -35,6 +35,8 @@ TO_HOST_CHAIN: Final = "cali-to-host-endpoint"
 LOOPBACK: Final = "lo"
 
 _ROUTER_SOLICITATION, _ROUTER_ADVERTISEMENT, _NEIGHBOUR_SOLICITATION = 133, 134, 135
+_ROUTERS_ONLY: Final[dict[Family, tuple[int, ...]]] = {4: (5,), 6: (_ROUTER_ADVERTISEMENT, 137)}
+"""Router advertisements and redirects. An IPv4 redirect counts as related to the flow that it names, whoever sends it."""
 _LISTENER_REPORT_2: Final = 143
 _TO_HOST_ICMPV6: Final = (130, 131, 132, 133, 135, 136)
 """What IPv6 needs between a workload and its host: listener queries and reports, solicitations, advertisement of neighbours."""
@@ -102,13 +104,14 @@ def _prerouting(settings: Settings) -> Iterator[ast.Rule]:
 
 
 def _reverse_path(family: Family) -> Iterator[ast.Rule]:
-    if family == 6:
+    for kind in _ROUTERS_ONLY[family]:
         yield ast.Rule(
-            (ast.Protocol(ICMP[6]), ast.Icmp(_ROUTER_ADVERTISEMENT)),
+            (ast.Protocol(ICMP[family]), ast.Icmp(kind)),
             (ast.Drop(),),
             comment="Workloads are no routers",
             counted=True,
         )
+    if family == 6:
         # An address is tried out, and its listeners are reported, before it can be a source.
         for kind in (_NEIGHBOUR_SOLICITATION, _ROUTER_SOLICITATION, _LISTENER_REPORT_2):
             yield ast.Rule(
