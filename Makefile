@@ -18,14 +18,16 @@ lab: system venv own  ## Build the virtual data centre and leave it running.
 	$(TOOLS)/calicoctl lab up --name $(LAB) $(ARGS)
 
 test: system venv own  ## Run every test, kernel and lab tests included (needs root).
-	@$(PYTEST) -p no:cacheprovider $(ARGS); status=$$?; $(MAKE) --no-print-directory own; exit $$status
+	@scratch=$$(mktemp -d); export XTABLES_LOCKFILE=$$scratch/xtables.lock; \
+	$(PYTEST) -p no:cacheprovider --basetemp=$$scratch/tests $(ARGS); status=$$?; \
+	rm -rf $$scratch; $(MAKE) --no-print-directory own; exit $$status
 
 check: venv  ## Formatting, lint, types, import rules and unit tests: what needs no root.
 	$(TOOLS)/ruff format --check .
 	$(TOOLS)/ruff check .
 	$(TOOLS)/mypy
 	$(TOOLS)/lint-imports
-	$(PYTEST) -p no:cacheprovider -q tests/unit tests/histories tests/golden tests/conformance
+	$(PYTEST) -p no:cacheprovider -q -m "not root" tests/unit tests/histories tests/golden tests/conformance
 
 unit: venv
 	$(PYTEST) -p no:cacheprovider -q tests/unit

@@ -186,9 +186,11 @@ def open_store(location: Location, *, make: bool = True) -> Store:
         for parent in location.path.parents:
             if parent.exists() and not parent.is_dir():
                 raise WrongStore(f"{location.path}: {parent} is a file, not a directory; name another place")
+        if there and not os.access(location.path, os.R_OK | os.W_OK):
+            raise PermissionError  # noqa: TRY301  said once, for the ways in which it shows
     except PermissionError as error:
         raise click.ClickException(
-            f"{location.path} may not be read by this user; run as its owner, or name another store"
+            f"{location.path} may not be read by this user; run as its owner (sudo), or name another store"
         ) from error
     if not there and not make:
         from calico.datastore.memory import MemoryStore

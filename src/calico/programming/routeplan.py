@@ -152,8 +152,10 @@ def survey(
         if not elsewhere.isdisjoint(workloads):
             found.moved.add(address)
     _survey_neighbours(found, wanted, interfaces, workloads, young, neighbours)
-    # A dropped route may share with ours all that a deletion can say, so ours is put again after it.
+    # A dropped route may share with ours all that a deletion can say: then both go, and ours is put again.
     disturbed = {route.destination for route in found.drop_routes if route.destination in altered}
+    twins = {route._replace(plain=True) for route in found.drop_routes if not route.plain}
+    found.drop_routes += [expected[address] for address in right & disturbed if expected[address] in twins]
     found.fresh = wanted.keys() - routed
     for address, placement in wanted.items():
         if address not in right or address in disturbed:

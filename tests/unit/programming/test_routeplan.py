@@ -148,14 +148,14 @@ def test_a_neighbour_with_the_wrong_hardware_address_is_written_again() -> None:
 
 
 def test_an_ipv6_route_is_put_again_after_its_twin_was_dropped() -> None:
-    """A gateway route like ours cannot be told apart when deleting, so ours is written again after it."""
+    """A gateway route like ours cannot be told apart when deleting: both go, and ours is written again."""
     wanted = {SIX: Placement(CALI1, "cali1", "")}
     right = KIND.route(SIX, CALI1)
     twin = right._replace(plain=False)
 
     found = survey(wanted, {SIX: "cali1"}, WORKLOADS, (), [right, twin], [], KIND)
 
-    assert found.drop_routes == [twin]
+    assert found.drop_routes == [twin, right]
     assert found.put == wanted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from calico.model.address import Cidr, parse_cidr
@@ -70,7 +70,17 @@ class Tables:
                 self.neighbours[key] = Neighbour(*key, placement.mac, PERMANENT)
 
 
+OURS = KIND.route(ADDRESSES[1], 11)
+
+
 @settings(max_examples=150, deadline=None)
+@example(
+    wanted={ADDRESSES[1]: Placement(11, "cali1", "")},
+    waiting={},
+    held=[OURS, OURS._replace(plain=False)],
+    neighbours=[],
+    young=set(),
+)
 @given(
     wanted=st.dictionaries(st.sampled_from(ADDRESSES), PLACEMENTS),
     waiting=st.dictionaries(st.sampled_from(ADDRESSES), st.sampled_from(["cali1", "cali2", "cali3", ""])),
