@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def own(database: Path, name: str, cidr: str, *, held: bool = True) -> None:
 def end_bird(host: Host) -> None:
     """Leave no BIRD behind."""
     for pid in host.namespace.call(lambda: listening_at(host.run_dir / "bird.ctl")):
-        with suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -197,6 +198,38 @@ def test_a_start_without_the_store_leaves_everything_as_it_was(tmp_path: Path) -
         eventually(lambda: host.status()["programmed"], within=30, what="programmed")
         cloud.delete("GlobalNetworkPolicy", "close-b")
         eventually(lambda: reaches(a, B4, wait=0.3), what="the agent follows its store again")
+
+
+def test_a_store_that_goes_back_to_a_backup_is_followed(tmp_path: Path) -> None:
+    """An older backup takes the store's place under a running agent: what was applied since is undone."""
+    mark = os.getpid()
+    with (
+        namespaces(f"t-agent-h-{mark}", f"t-agent-a-{mark}", f"t-agent-b-{mark}") as (inside, a, b),
+        Host(inside, "host", tmp_path) as host,
+    ):
+        cloud = Cloud(tmp_path)
+        plug(host, a, "a", A4)
+        plug(host, b, "b", B4)
+        cloud.apply(
+            ALLOWING_PROFILE
+            + workload_endpoint("host", "a", A4, labels="{app: a}")
+            + workload_endpoint("host", "b", B4, labels="{app: b}")
+        )
+        host.start()
+        with (
+            contextlib.closing(sqlite3.connect(cloud.database)) as store,
+            contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
+        ):
+            store.backup(backup)
+        cloud.apply(CLOSE_B)
+        eventually(lambda: not reaches(a, B4, wait=0.3), what="b is closed")
+        for suffix in ("-wal", "-shm"):
+            cloud.database.with_name(f"calico.db{suffix}").unlink(missing_ok=True)
+        (tmp_path / "backup.db").rename(cloud.database)
+        eventually(lambda: reaches(a, B4, wait=0.3), within=30, what="b is open, as in the backup")
+        cloud.apply(CLOSE_B)
+        eventually(lambda: not reaches(a, B4, wait=0.3), what="b is closed in the restored store")
+        assert host.status()["store"]["connected"] is True
 
 
 def test_one_host_runs_one_agent_whatever_its_directories(single: Host, tmp_path: Path) -> None:

@@ -434,6 +434,12 @@ class Loop:
         errors = dict(self._errors)
         if announcer is not None and announcer.error is not None:
             errors["BGP"] = announcer.error
+        pending = self._routes.pending
+        refused = sorted(cidr for cidr, why in pending.items() if not why.waits)
+        if refused and "routes" not in errors:
+            errors["routes"] = (
+                f"{len(refused)} refused, and tried again, such as {refused[0]}: {pending[refused[0]].reason}"
+            )
         return {
             "node": self.node,
             "inSync": self._network.in_sync,
@@ -454,7 +460,7 @@ class Loop:
             "problems": [f"{key}: {text}" for key, text in self._network.problems.items()]
             + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],
-            "pendingRoutes": {str(cidr): waits.reason for cidr, waits in self._routes.pending.items()},
+            "pendingRoutes": {str(cidr): waits.reason for cidr, waits in pending.items()},
             "repairs": {"count": self._repair_count, "latest": list(self._repairs)},
             "repairPaused": _now() < self._paused_until,
         }

@@ -15,7 +15,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from typing import Any, Final
 import calico
 from calico.agent.announcer import Announcer
 from calico.agent.claim import ClaimedError, claim
+from calico.agent.lives import GaveUpError, Lives
 from calico.agent.loop import Loop, Parts
 from calico.agent.status import serve
 from calico.bgp.control import BirdError
@@ -44,12 +45,6 @@ log = logging.getLogger(__name__)
 
 BIRD_PATIENCE: Final = 2.0
 """Seconds that an answer about the agent waits for BIRD: less than whoever asked waits for the agent."""
-MOST_FAILURES: Final = 5
-"""Failures in a row that nobody thought of, after which the process ends."""
-LONG_LIFE: Final = 60.0
-"""Seconds of work after which a failure is no longer in a row with the one before."""
-LONGEST_REST: Final = 30.0
-"""Seconds before the agent starts over, at most; the first time it is one."""
 
 
 class StartError(Exception):
@@ -79,7 +74,7 @@ def run(configuration: Configuration) -> None:
     node = node_name(configuration)
     try:
         asyncio.run(_agent(node, configuration))
-    except ProgrammingError as error:
+    except (GaveUpError, ProgrammingError) as error:
         raise StartError(str(error)) from error
 
 
@@ -126,12 +121,39 @@ async def _agent(node: str, configuration: Configuration) -> None:
     settings, misunderstood = from_environment(configuration.environment)
     for sentence in misunderstood:
         log.warning("%s", sentence)
-    lives = _Lives(node, configuration, settings, misunderstood)
+    bird = Bird(paths.run) if configuration.bgp else None
+    lives = Lives(lambda: _Life(node, configuration, settings, bird))
+    started = time.monotonic()
+
+    async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        life = lives.current
+        match request.get("command"):
+            case "status":
+                report = life.report()
+                if lives.trouble:
+                    report["errors"]["agent"] = lives.trouble
+                    report["programmed"] = False
+                return {
+                    **report,
+                    "warnings": [*misunderstood, *report["warnings"]],
+                    "pid": os.getpid(),
+                    "version": calico.__version__,
+                    "uptimeSeconds": time.monotonic() - started,
+                    "bgp": await _sessions(bird),
+                }
+            case "pause-repair":
+                seconds = request.get("seconds")
+                if not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
+                    return {"error": "pause-repair: seconds must be a number from 0 to 3600"}
+                life.loop.pause_repair(seconds)
+                return {"paused": seconds}
+        return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair"}
+
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(claim())
             paths.run.mkdir(parents=True, exist_ok=True, mode=0o750)
-            server = await serve(paths.agent_socket, lives.answer)
+            server = await serve(paths.agent_socket, answer)
         except (ClaimedError, RuntimeError) as error:
             raise StartError(str(error)) from error
         except OSError as error:
@@ -153,120 +175,51 @@ async def _agent(node: str, configuration: Configuration) -> None:
                 await work
 
 
-class _Lives:
-    """The agent's work, started over from the store when it fails in a way that nobody thought of.
-
-    Whatever it knew may be wrong then, and is thrown away; the kernel keeps what it has until a new start has a
-    complete picture. After some failures in a row the process ends, for its supervisor to see.
-    """
+class _Life:
+    """Every part of the agent, made anew; nothing is read or written before ``run``."""
 
     def __init__(
-        self, node: str, configuration: Configuration, settings: Settings, misunderstood: Sequence[str]
+        self, node: str, configuration: Configuration, settings: Settings, bird: Bird | None
     ) -> None:
-        self._node = node
-        self._configuration = configuration
-        self._settings = settings
-        self._misunderstood = misunderstood
-        self._started = time.monotonic()
-        self._bird = Bird(configuration.paths.run) if configuration.bgp else None
-        self._failures = 0
-        self._trouble = ""
-        self._begin()
-
-    def _begin(self) -> None:
-        """Make every part anew; nothing is read or written yet."""
-        settings = self._settings
+        self._database = configuration.database
         self._stream = resync.Status()
-        self._loop = Loop(
-            self._node,
+        self.loop = Loop(
+            node,
             Parts(
-                network=Network(self._node),
+                network=Network(node),
                 renderer=Renderer(settings),
-                backend=make_backend(self._configuration.backend, self._configuration.paths),
+                backend=make_backend(configuration.backend, configuration.paths),
                 routes=Routes(settings),
                 links=Links(settings),
                 sysctls=Sysctls(),
-                announcer=Announcer(self._node, self._bird, settings.interface_prefix)
-                if self._bird
-                else None,
+                announcer=Announcer(node, bird, settings.interface_prefix) if bird else None,
             ),
             settings,
         )
 
-    async def run(self) -> None:
-        """Work until cancelled. Raises StartError after ``MOST_FAILURES`` in a row."""
-        while True:
-            began = time.monotonic()
-            try:
-                await self._live()
-            except Exception as error:
-                if _stopping():
-                    raise asyncio.CancelledError from error
-                sentence = _sentence(error)
-                long = time.monotonic() - began > LONG_LIFE
-                self._failures = 1 if long else self._failures + 1
-                log.error("the agent failed, and starts over: %s", sentence, exc_info=error)  # noqa: TRY400  with what was raised together
-                if self._failures >= MOST_FAILURES:
-                    raise StartError(
-                        f"failed {self._failures} times in a row, at last: {sentence}; what is programmed stays"
-                    ) from error
-                self._trouble = (
-                    f"it failed, and starts over from the store: {sentence}; its log has the details"
-                )
-            await asyncio.sleep(min(2.0 ** (self._failures - 1), LONGEST_REST))
-            self._begin()
+    @property
+    def programmed(self) -> bool:
+        return self.loop.programmed
 
-    async def _live(self) -> None:
-        store = SQLiteStore(self._configuration.database, make=False)
+    async def run(self) -> None:
+        # An agent takes away what the store does not have: it must not make an empty one.
+        store = SQLiteStore(self._database, make=False)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._loop.run(), name="loop")
-                group.create_task(_read_store(store, self._stream, self._loop), name="store")
-                group.create_task(_watch_kernel(self._loop), name="kernel")
+                group.create_task(self.loop.run(), name="loop")
+                group.create_task(_read_store(store, self._stream, self.loop), name="store")
+                group.create_task(_watch_kernel(self.loop), name="kernel")
         finally:
             await store.close()
 
-    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a question over the socket."""
-        match request.get("command"):
-            case "status":
-                return await self._report()
-            case "pause-repair":
-                seconds = request.get("seconds")
-                if not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
-                    return {"error": "pause-repair: seconds must be a number from 0 to 3600"}
-                self._loop.pause_repair(seconds)
-                return {"paused": seconds}
-        return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair"}
-
-    async def _report(self) -> dict[str, Any]:
-        report = self._loop.report()
-        if self._trouble and not self._loop.programmed:
-            report["errors"]["agent"] = self._trouble
-            report["programmed"] = False
+    def report(self) -> dict[str, Any]:
+        report = self.loop.report()
         bad = [f"{path}: as good as absent: {why}" for path, why in sorted(self._stream.bad.items())]
         return {
             **report,
             "problems": [*report["problems"], *bad],
-            "warnings": [*self._misunderstood, *report["warnings"]],
-            "pid": os.getpid(),
-            "version": calico.__version__,
-            "uptimeSeconds": time.monotonic() - self._started,
-            "store": _store(self._configuration.database, self._stream),
-            "bgp": await _sessions(self._bird),
+            "store": _store(self._database, self._stream),
         }
-
-
-def _stopping() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _sentence(error: BaseException) -> str:
-    """What went wrong, without the groups that tasks wrap it in."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(_sentence(each) for each in error.exceptions)
-    return str(error) if isinstance(error, ProgrammingError) else f"{type(error).__name__}: {error}"
 
 
 async def _read_store(store: SQLiteStore, status: resync.Status, loop: Loop) -> None:

@@ -350,6 +350,12 @@ def test_a_refused_route_is_tried_again_and_is_no_repair() -> None:
             await asyncio.sleep(100)
             assert agent.routes.syncs > 2
             assert agent.report["repairs"]["count"] == 0
+            assert agent.report["errors"] == {
+                "routes": "1 refused, and tried again, such as 10.0.0.1/32: refused"
+            }
+            assert agent.report["programmed"] is False
+            agent.routes.pending.clear()
+            assert agent.report["programmed"] is True
 
     clockwork.run(body())
 

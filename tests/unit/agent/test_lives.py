@@ -1,0 +1,113 @@
+"""What becomes of an agent that fails in a way that nobody thought of."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from calico.agent.lives import MOST_FAILURES, GaveUpError, Lives
+from support import clockwork
+from support.clockwork import now
+
+
+class Mortal:
+    """A life that ends after some seconds, by an error; the last goes on for ever."""
+
+    def __init__(self, lasts: float, *, programmed: bool) -> None:
+        self.lasts = lasts
+        self.programmed = False
+        self._will = programmed
+
+    async def run(self) -> None:
+        self.programmed = self._will
+        await asyncio.sleep(self.lasts)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._die())
+
+    async def _die(self) -> None:
+        raise ZeroDivisionError("oops")
+
+
+FOREVER = 1e9
+
+
+def test_after_a_failure_a_new_life_begins_and_the_status_says_so() -> None:
+    """The trouble is told from the failure on, until the new life has everything in the kernel."""
+
+    async def body() -> None:
+        coming = [Mortal(10, programmed=True), Mortal(FOREVER, programmed=False)]
+        first, second = coming
+        lives = Lives(lambda: coming.pop(0))
+        task = asyncio.create_task(lives.run())
+        await asyncio.sleep(5)
+        assert lives.trouble == ""
+        await asyncio.sleep(5.5)
+        assert lives.current is first
+        assert "ZeroDivisionError: oops" in lives.trouble
+        await asyncio.sleep(1)
+        assert lives.current is second
+        assert "ZeroDivisionError: oops" in lives.trouble
+        second.programmed = True
+        assert lives.trouble == ""
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clockwork.run(body())
+
+
+def test_failures_in_a_row_end_the_process_with_growing_pauses_between() -> None:
+    """Five short lives, fifteen seconds of rest, then the error for the supervisor."""
+
+    async def body() -> None:
+        began = now()
+        lives = Lives(lambda: Mortal(0, programmed=False))
+        with pytest.raises(GaveUpError, match="failed 5 times in a row, at last: ZeroDivisionError: oops"):
+            await lives.run()
+        assert now() - began == pytest.approx(1 + 2 + 4 + 8)
+
+    clockwork.run(body())
+
+
+def test_failures_far_apart_are_not_counted_together() -> None:
+    """An agent that works for an hour between failures goes on for ever."""
+
+    async def body() -> None:
+        begun = 0
+
+        def begin() -> Mortal:
+            nonlocal begun
+            begun += 1
+            return Mortal(3600, programmed=True)
+
+        task = asyncio.create_task(Lives(begin).run())
+        await asyncio.sleep(3610 * (MOST_FAILURES + 2))
+        assert not task.done()
+        assert begun == MOST_FAILURES + 3
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clockwork.run(body())
+
+
+def test_a_failure_while_stopping_is_the_end() -> None:
+    """Told to stop, and failing at it: no new life begins."""
+
+    class Stubborn(Mortal):
+        async def run(self) -> None:
+            try:
+                await asyncio.sleep(FOREVER)
+            finally:
+                raise ZeroDivisionError("on the way out")
+
+    async def body() -> None:
+        lives = Lives(lambda: Stubborn(0, programmed=True))
+        task = asyncio.create_task(lives.run())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clockwork.run(body())
