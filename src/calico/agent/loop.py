@@ -18,13 +18,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 from calico.agent.announcer import Announcer
+from calico.agent.journal import Journal
 from calico.agent.pacing import Backoff, Pace
 from calico.calculation.network import Network
 from calico.desired import Delta, RouteRow
@@ -49,7 +48,6 @@ SETTLE_FOREIGN: Final = 0.05
 """Seconds to wait after someone else's change before reading back: tools change things in bursts."""
 READ_BACK_REST: Final = 4.0
 """How many times as long as a read-back took the next one has to wait: others that write without end get a fifth of us."""
-KEPT_REPAIRS: Final = 50
 NEVER: Final = float("inf")
 
 
@@ -94,8 +92,6 @@ class Loop:
         self._inbox: dict[Key, Update] = {}
         self._synced = False
         self._received: float | None = None
-        self._unfinished_since: float | None = None
-        self._unfinished: Counter[str] = Counter()
 
         self._links_known = False
         self._links_stale = True
@@ -118,13 +114,10 @@ class Loop:
         self._tables_backoff = Backoff(0.1, 10.0)
         self._routes_backoff = Backoff(0.1, 10.0)
 
-        self._errors: dict[str, str] = {}
+        self._journal = Journal()
         self._warnings: tuple[str, ...] = ()
-        self._repairs: deque[dict[str, str]] = deque(maxlen=KEPT_REPAIRS)
-        self._repair_count = 0
         self._rounds = 0
         self._programmed = False
-        self._last_change: dict[str, Any] | None = None
 
     # What others tell the loop. All are called in its thread and return at once.
 
@@ -245,8 +238,7 @@ class Loop:
     def _take_facts(self) -> None:
         inbox, self._inbox = self._inbox, {}
         received, self._received = self._received, None
-        if self._unfinished_since is None:
-            self._unfinished_since = received
+        self._journal.received(received)
         if self._announcer is not None:
             for update in inbox.values():
                 self._announcer.take(update)
@@ -260,11 +252,7 @@ class Loop:
     def _remember(self, delta: Delta) -> None:
         """What has to be programmed now, however long it takes until it can be."""
         self._route_changes.update(delta.routes)
-        for name in Delta.__dataclass_fields__:
-            if rows := getattr(delta, name):
-                self._unfinished[name] += len(rows)
-        if not self._unfinished:
-            self._unfinished_since = None  # what came was nothing for this host
+        self._journal.calculated(delta)
 
     async def _look_at_links(self) -> Mapping[str, frozenset[Cidr]] | None:
         """The host's interfaces if they may differ from the last look, which also made new ones ready."""
@@ -277,11 +265,11 @@ class Loop:
         except (ProgrammingError, OSError) as error:
             self._links_stale = True
             self._touched |= touched
-            self._fail("interfaces", error, self._links_backoff)
+            self._journal.failed("interfaces", error, self._links_backoff, _now())
             return None
         self._links_known = True
         self._touched_ready |= touched
-        self._succeed("interfaces", self._links_backoff)
+        self._journal.succeeded("interfaces", self._links_backoff)
         return self._links.host_interfaces
 
     async def _program_tables(self) -> bool:
@@ -301,13 +289,13 @@ class Loop:
                 drifts = await self._in_kernel(lambda: self._backend.sync(self._renderer.tables))
                 if in_step:
                     self._rest_after(now)
-                    self._repaired(drifts)
+                    self._journal.repaired(drifts)
         except (ProgrammingError, OSError) as error:
             self._tables_in_step = False
-            self._fail("packet filter", error, self._tables_backoff)
+            self._journal.failed("packet filter", error, self._tables_backoff, _now())
             return False
         self._tables_in_step = True
-        self._succeed("packet filter", self._tables_backoff)
+        self._journal.succeeded("packet filter", self._tables_backoff)
         return True
 
     async def _program_routes(self) -> bool:
@@ -330,18 +318,18 @@ class Loop:
                 drifts = await self._in_kernel(self._sync_routes)
                 if in_step:
                     self._rest_after(now)
-                    self._repaired(drift for drift in drifts if drift.what not in refused)
+                    self._journal.repaired(drift for drift in drifts if drift.what not in refused)
             else:
                 await self._in_kernel(lambda: self._follow_routes(changes, touched))
         except (ProgrammingError, OSError) as error:
             self._routes_in_step = False
-            self._fail("routes", error, self._routes_backoff)
+            self._journal.failed("routes", error, self._routes_backoff, _now())
             return False
         self._routes_in_step = True
         due = self._routes.next_due()
         if due is not None and due <= _now():
             self._routes_suspect = True  # what stayed for its interface's sake may go now
-        self._succeed("routes", self._routes_backoff)
+        self._journal.succeeded("routes", self._routes_backoff)
         return True
 
     def _sync_routes(self) -> list[Drift]:
@@ -381,14 +369,7 @@ class Loop:
             # What the first picture made lives as long as the agent: keep the collector from walking it again and again.
             gc.collect()
             gc.freeze()
-        if self._unfinished_since is not None:
-            self._last_change = {
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "milliseconds": round((_now() - self._unfinished_since) * 1000, 2),
-                "rows": dict(self._unfinished),
-            }
-            self._unfinished_since = None
-        self._unfinished.clear()
+        self._journal.finished(_now())
 
     # What became of it.
 
@@ -396,26 +377,6 @@ class Loop:
     def programmed(self) -> bool:
         """Whether everything has been in the kernel at least once."""
         return self._programmed
-
-    def _fail(self, what: str, error: Exception, backoff: Backoff) -> None:
-        message = str(error) or type(error).__name__
-        if self._errors.get(what) != message:
-            log.error("%s: %s", what, message)
-        self._errors[what] = message
-        backoff.failed(_now())
-
-    def _succeed(self, what: str, backoff: Backoff) -> None:
-        if self._errors.pop(what, None) is not None:
-            log.info("%s: in order again", what)
-        backoff.succeeded()
-
-    def _repaired(self, drifts: Iterable[Drift]) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        for drift in drifts:
-            description = f"IPv{drift.family} {drift.what}: {drift.found}"
-            log.warning("repaired what was changed by others: %s", description)
-            self._repairs.append({"at": at, "what": description})
-            self._repair_count += 1
 
     async def _in_kernel(self, work: Callable[[], T]) -> T:
         """Run blocking work in the one thread that talks to the kernel."""
@@ -431,7 +392,7 @@ class Loop:
         """What is programmed, how long the last change took, what failed: plain data."""
         counts = self._network.counts()
         announcer = self._announcer
-        errors = dict(self._errors)
+        errors = dict(self._journal.errors)
         if announcer is not None and announcer.error is not None:
             errors["BGP"] = announcer.error
         pending = self._routes.pending
@@ -454,14 +415,14 @@ class Loop:
                 "setMembers": counts["set_members"],
                 "routes": counts["routes"],
             },
-            "lastChange": self._last_change,
+            "lastChange": self._journal.last_change,
             "errors": errors,
             "warnings": list(self._warnings),
             "problems": [f"{key}: {text}" for key, text in self._network.problems.items()]
             + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],
             "pendingRoutes": {str(cidr): waits.reason for cidr, waits in pending.items()},
-            "repairs": {"count": self._repair_count, "latest": list(self._repairs)},
+            "repairs": self._journal.repairs,
             "repairPaused": _now() < self._paused_until,
         }
 
