@@ -269,3 +269,19 @@ def test_what_is_ours_can_be_removed_without_a_trace(world: World) -> None:
     removed = world.host.calicoctl("agent", "remove", "--yes")
     assert (removed.returncode, removed.stderr) == (0, "")
     assert state() == before
+
+
+@pytest.mark.parametrize(
+    "value", [b"{{{", b'{"spec": {"selector": "app == \'b\'", "ingress": [{"action": "Surprise"}]}}']
+)
+def test_a_policy_that_cannot_be_read_opens_nothing(world: World, value: bytes) -> None:
+    """What a policy denied stays denied when someone overwrites it with what is none; the status says so."""
+    world.host.start()
+    world.cloud.apply(DENY_B)
+    eventually(lambda: not reaches(world.a, B4, wait=0.3), what="b is closed")
+    world.cloud.overwrite("GlobalNetworkPolicy", "close-b", value)
+    eventually(lambda: "close-b" in str(world.host.status()["problems"]), what="the status names the policy")
+    assert not reaches(world.a, B4, wait=0.3)
+    assert not reaches(world.a, B6, wait=0.3)
+    world.cloud.delete("GlobalNetworkPolicy", "close-b")
+    eventually(lambda: reaches(world.a, B4), what="b is open again")

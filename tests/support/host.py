@@ -160,6 +160,14 @@ class Cloud:
 
         self._with(write)
 
+    def overwrite(self, kind: str, name: str, value: bytes) -> None:
+        """Put any bytes where a cluster-wide resource is."""
+
+        async def write(client: Resources) -> None:
+            await client.store.put(Key(kind, name).path, value, revision=None)
+
+        self._with(write)
+
     def _with(self, work: Callable[[Resources], Awaitable[T]]) -> T:
         async def session() -> T:
             store = SQLiteStore(self.database)

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 ROUND_GAP: Final = 0.02
 """Seconds between two rounds under load: changes that arrive meanwhile are one batch."""
-SETTLE_FOREIGN: Final = 0.05
+SETTLE_FOREIGN: Final = 0.005
 """Seconds to wait after someone else's change before reading back: tools change things in bursts."""
 READ_BACK_REST: Final = 4.0
 """How many times as long as a read-back took the next one has to wait: others that write without end get a fifth of us."""

@@ -214,7 +214,7 @@ class _Life:
 
     def report(self) -> dict[str, Any]:
         report = self.loop.report()
-        bad = [f"{path}: as good as absent: {why}" for path, why in sorted(self._stream.bad.items())]
+        bad = [f"{path} cannot be read: {why}" for path, why in sorted(self._stream.bad.items())]
         return {
             **report,
             "problems": [*report["problems"], *bad],

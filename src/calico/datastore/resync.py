@@ -20,9 +20,11 @@ from calico.model.fact import InSync, Update
 from calico.model.ipam import Record
 from calico.model.keys import ROOT, Key, parse_path
 from calico.model.resource import Resource
+from calico.model.salvage import salvaged
 
 Batch: TypeAlias = tuple[Update | InSync, ...]
 Decode: TypeAlias = Callable[[Key, bytes, int], Resource | Record]
+Salvage: TypeAlias = Callable[[Key, bytes], Resource | None]
 """The value at a key, from its bytes and its revision; any exception means that it is no such value."""
 
 CHUNK: Final = 1_000
@@ -47,7 +49,7 @@ class Status:
     revision: int = 0
     """The store's revision up to which everything has been said."""
     bad: dict[str, str] = field(default_factory=dict)
-    """The paths whose values could not be decoded, and why. For the reader these facts do not exist."""
+    """The paths whose values could not be decoded, why, and what stands in for them."""
 
 
 async def updates(
@@ -58,6 +60,7 @@ async def updates(
     clock: Callable[[], float],
     prefix: str = ROOT,
     status: Status | None = None,
+    salvage: Salvage = salvaged,
 ) -> AsyncIterator[Batch]:
     """All facts under ``prefix``, and every change of them, until the store is closed.
 
@@ -65,8 +68,8 @@ async def updates(
     last. After that a batch is what one wake-up or one fresh listing brought, with one update for each fact;
     steps in between are left out. A batch is never empty.
 
-    Paths that are not a fact's own are passed over. A value that cannot be decoded is said to be absent, and
-    listed in ``status.bad``.
+    Paths that are not a fact's own are passed over. In the place of a value that cannot be decoded stands what
+    ``salvage`` makes of it, which never opens what the value may have closed; ``status.bad`` lists it.
 
     A store that is lost never ends the stream. Each trying again comes after ``pause``, which is told for how
     many seconds, doubling up to ``LONGEST_PAUSE``, and should add jitter; it starts anew when a watch has held
@@ -74,7 +77,7 @@ async def updates(
     """
     status = status or Status()
     status.since = clock()
-    said = _Said(decode, status.bad)
+    said = _Said(decode, salvage, status.bad)
     in_sync = False
     wait = FIRST_PAUSE
     while True:
@@ -112,8 +115,9 @@ async def updates(
 class _Said:
     """What the reader was told: for each path a fingerprint of the revision and the value."""
 
-    def __init__(self, decode: Decode, bad: dict[str, str]) -> None:
+    def __init__(self, decode: Decode, salvage: Salvage, bad: dict[str, str]) -> None:
         self._decode = decode
+        self._salvage = salvage
         self._bad = bad
         self._fingerprints: dict[str, int] = {}
 
@@ -158,7 +162,9 @@ class _Said:
         try:
             fact = self._decode(key, value, revision)
         except Exception as error:  # noqa: BLE001 - one writer's nonsense, of whatever kind, must not stop all others' facts
-            self._bad[path] = str(error) or type(error).__name__
-            return Update(key, None)
+            rest = self._salvage(key, value)
+            fate = "as good as absent" if rest is None else "what can be read of it denies"
+            self._bad[path] = f"{str(error) or type(error).__name__}; until then {fate}"
+            return Update(key, rest)
         self._bad.pop(path, None)
         return Update(key, fact)

@@ -248,13 +248,13 @@ def test_bad_value_does_not_exist() -> None:
         async with reading(store) as reader:
             await reader.watching()
             assert reader.facts == {"a": "1"}
-            assert reader.status.bad == {node("b").path: "this is no node"}
+            assert reader.status.bad == {node("b").path: "this is no node; until then as good as absent"}
             await store.put(node("a").path, b"bad", revision=None)
             await reader.until(lambda: reader.facts == {})
             assert reader.updates[-1] == Update(node("a"), None)
             await store.put(node("a").path, b"2", revision=None)
             await reader.until(lambda: reader.facts == {"a": "2"})
-            assert reader.status.bad == {node("b").path: "this is no node"}
+            assert reader.status.bad == {node("b").path: "this is no node; until then as good as absent"}
             await store.delete(node("b").path, revision=None)
             await reader.settled()
             assert reader.status.bad == {}

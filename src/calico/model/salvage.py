@@ -1,0 +1,149 @@
+"""What still closes of a stored value that cannot be decoded: missing information denies.
+
+In:   a key and the bytes at it, which ``codec.decode`` has refused.
+Out:  a resource that is at least as closed as whatever was meant, or None where absence is the closed side.
+Next: ``datastore.resync`` hands it on in the place of what cannot be read, and reports it.
+
+Behaviour reference 3.7 takes an invalid resource for deleted. For a workload endpoint or a profile that closes; but
+a policy that vanishes opens what it denied, as do a host endpoint and a set that rules deny. So of a policy all that
+can be read keeps its place (tier, order, selectors, directions) and its rules become one: deny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from calico.model.address import AddressError, parse_cidr
+from calico.model.endpoint import HostEndpoint, HostEndpointSpec
+from calico.model.keys import Key
+from calico.model.networkset import GlobalNetworkSet, NetworkSet, NetworkSetSpec
+from calico.model.policy import (
+    DEFAULT_TIER,
+    GlobalNetworkPolicy,
+    GlobalPolicySpec,
+    NetworkPolicy,
+    PolicySpec,
+    PolicyType,
+    Rule,
+    Tier,
+    TierSpec,
+)
+from calico.model.resource import Metadata, Resource
+
+FIRST: Final = -1e300
+"""The order of a policy whose place cannot be read: before all others of its tier."""
+
+
+def salvaged(key: Key, value: bytes) -> Resource | None:
+    """What stands in for the unreadable ``value`` at ``key``; None: nothing, for its absence closes already."""
+    make = _MAKERS.get(key.kind)
+    if make is None:
+        return None
+    try:
+        tree = msgspec.json.decode(value)
+    except (msgspec.MsgspecError, RecursionError):
+        tree = None
+    return make(key, tree if isinstance(tree, dict) else {})
+
+
+def _network_policy(key: Key, tree: Mapping[str, Any]) -> Resource:
+    return NetworkPolicy(metadata=_metadata(key, tree), spec=PolicySpec(**_policy(tree)))
+
+
+def _global_policy(key: Key, tree: Mapping[str, Any]) -> Resource:
+    spec = GlobalPolicySpec(**_policy(tree), namespace_selector=_text(_spec(tree), "namespaceSelector"))
+    return GlobalNetworkPolicy(metadata=_metadata(key, tree), spec=spec)
+
+
+def _policy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    spec = _spec(tree)
+    order = spec.get("order", None if spec else FIRST)
+    types: list[PolicyType] = [each for each in ("Ingress", "Egress") if each in _items(spec, "types")]
+    return {
+        "tier": _text(spec, "tier") or DEFAULT_TIER,
+        "order": order if order is None or _is_number(order) else FIRST,
+        "selector": _text(spec, "selector"),
+        "service_account_selector": _text(spec, "serviceAccountSelector"),
+        "types": types or ["Ingress", "Egress"],
+        "ingress": [Rule(action="Deny")],
+        "egress": [Rule(action="Deny")],
+    }
+
+
+def _host_endpoint(key: Key, tree: Mapping[str, Any]) -> Resource | None:
+    """Of an endpoint whose host is known, the interface if it can be read, else all of them; without profiles it denies."""
+    spec = _spec(tree)
+    node = _text(spec, "node")
+    if not node:
+        return None
+    addresses = [text for text in _items(spec, "expectedIPs") if _is_net(text)]
+    name = _text(spec, "interfaceName") or ("" if addresses else "*")
+    return HostEndpoint(
+        metadata=_metadata(key, tree),
+        spec=HostEndpointSpec(node=node, interface_name=name, expected_ips=addresses),
+    )
+
+
+def _network_set(key: Key, tree: Mapping[str, Any]) -> Resource:
+    nets = [text for text in _items(_spec(tree), "nets") if _is_net(text)]
+    kind = NetworkSet if key.kind == "NetworkSet" else GlobalNetworkSet
+    return kind(metadata=_metadata(key, tree), spec=NetworkSetSpec(nets=nets))
+
+
+def _tier(key: Key, tree: Mapping[str, Any]) -> Resource:
+    """A tier keeps its place; what reaches its end is denied."""
+    order = _spec(tree).get("order")
+    spec = TierSpec(order=order if _is_number(order) else None, default_action="Deny")
+    return Tier(metadata=_metadata(key, tree), spec=spec)
+
+
+_MAKERS: Final[dict[str, Callable[[Key, Mapping[str, Any]], Resource | None]]] = {
+    "GlobalNetworkPolicy": _global_policy,
+    "GlobalNetworkSet": _network_set,
+    "HostEndpoint": _host_endpoint,
+    "NetworkPolicy": _network_policy,
+    "NetworkSet": _network_set,
+    "Tier": _tier,
+}
+
+
+def _metadata(key: Key, tree: Mapping[str, Any]) -> Metadata:
+    metadata = tree.get("metadata")
+    labels = metadata.get("labels") if isinstance(metadata, dict) else None
+    return Metadata(
+        name=key.name,
+        namespace=key.namespace or None,
+        labels={name: text for name, text in labels.items() if isinstance(text, str)}
+        if isinstance(labels, dict)
+        else {},
+    )
+
+
+def _spec(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = tree.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _text(spec: Mapping[str, Any], field: str) -> str:
+    text = spec.get(field)
+    return text if isinstance(text, str) else ""
+
+
+def _items(spec: Mapping[str, Any], field: str) -> list[str]:
+    items = spec.get(field)
+    return [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_net(text: str) -> bool:
+    try:
+        parse_cidr(text)
+    except AddressError:
+        return False
+    return True
