@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 import calico
 from calico.agent.announcer import Announcer
 from calico.agent.claim import ClaimedError, claim
@@ -42,6 +44,9 @@ from calico.programming.sysctl import Sysctls
 from calico.rendering.renderer import Renderer
 
 log = logging.getLogger(__name__)
+
+UNTOLD_REFRESH: Final = 10.0
+"""Seconds between read-backs at most, where the kernel tells nobody of changes: iptables-legacy."""
 
 BIRD_PATIENCE: Final = 2.0
 """Seconds that an answer about the agent waits for BIRD: less than whoever asked waits for the agent."""
@@ -183,12 +188,15 @@ class _Life:
     ) -> None:
         self._database = configuration.database
         self._stream = resync.Status()
+        backend = make_backend(configuration.backend, configuration.paths)
+        if backend.name == "iptables-legacy" and settings.refresh_interval > UNTOLD_REFRESH:
+            settings = replace(settings, refresh_interval=UNTOLD_REFRESH)
         self.loop = Loop(
             node,
             Parts(
                 network=Network(node),
                 renderer=Renderer(settings),
-                backend=make_backend(configuration.backend, configuration.paths),
+                backend=backend,
                 routes=Routes(settings),
                 links=Links(settings),
                 sysctls=Sysctls(),

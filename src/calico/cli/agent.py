@@ -92,7 +92,7 @@ def status(output: str) -> None:
         click.echo(json.dumps(report, indent=2))
     else:
         _print(report)
-    if not report.get("programmed"):
+    if not report.get("programmed") or not (report.get("store") or {}).get("connected"):
         raise SystemExit(1)
 
 

@@ -94,13 +94,13 @@ class Selector:
         return from_tree, (self.node,)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def from_tree(node: Node) -> Selector:
     """The selector of a tree; the same object for the same tree, while it is remembered."""
     return Selector(node)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def parse(text: str) -> Selector:
     """The selector that ``text`` says; empty text selects everything. ``SelectorError`` if it says none."""
     return from_tree(_Parser(text).parse())

@@ -73,10 +73,27 @@ def render_rules(
 ) -> tuple[ast.Rule, ...]:
     """The rules of one direction of a policy or profile, in order."""
     return tuple(
-        ast.Rule(matches, statements(row, settings), origin=row.origin, counted=True)
+        rule
         for row in rows
         for matches in render_matches(row, family, names)
+        for rule in _rules(row, matches, settings)
     )
+
+
+def _rules(row: RuleRow, matches: tuple[ast.Match, ...], settings: Settings) -> Iterator[ast.Rule]:
+    """The rule itself; before it, where it excludes several protocols, a look at the protocol.
+
+    iptables can say one protocol a rule. What is excluded gets the scratch mark, and the rule asks for its absence:
+    the chain stays flat, for a kernel follows only 16 chains into each other.
+    """
+    excluded = [match for match in matches if isinstance(match, ast.Protocol) and match.negate]
+    if len(excluded) > 1:
+        scratch = settings.scratch_mark
+        yield ast.Rule((), (ast.SetMark(0, scratch),), comment="Protocols that the next rule excludes")
+        for protocol in excluded:
+            yield ast.Rule((ast.Protocol(protocol.number),), (ast.SetMark(scratch, scratch),))
+        matches = (*(match for match in matches if match not in excluded), ast.Mark(0, scratch))
+    yield ast.Rule(matches, statements(row, settings), origin=row.origin, counted=True)
 
 
 def render_matches(row: RuleRow, family: Family, names: SetNames) -> list[tuple[ast.Match, ...]]:
