@@ -21,10 +21,14 @@ from typing import NamedTuple
 from populated import NODE, Size, fill, furnish, need_root
 
 from calico.agent.status import AgentUnreachableError, ask
-from support.host import eventually
+from support.host import Cloud, eventually
 from support.netns import Namespace, namespaces
 
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+EMPTY = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: default}}"
+"""A store must be there: an agent makes none."""
 
 
 class Cost(NamedTuple):
@@ -87,6 +91,8 @@ def measure(size: Size | None, backend: str, seconds: float) -> dict[str, Cost]:
         if size is not None:
             furnish(inside, size)
             fill(directory / "calico.db", size)
+        else:
+            Cloud(directory).apply(EMPTY)
         with agent(inside, directory, backend) as process:
             eventually(lambda: programmed(directory), within=120, what="everything is programmed")
             time.sleep(min(seconds, 10.0))
