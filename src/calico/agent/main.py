@@ -154,6 +154,9 @@ async def _agent(node: str, configuration: Configuration) -> None:
                 return {"paused": seconds}
         return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair"}
 
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(claim())
@@ -169,13 +172,12 @@ async def _agent(node: str, configuration: Configuration) -> None:
         log.info("agent of %s: %s, store %s", node, configuration.backend, configuration.database)
         async with server:
             work = asyncio.create_task(lives.run())
-
-            def stop() -> None:
+            end = asyncio.create_task(told.wait())
+            await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+            if told.is_set():
                 log.info("stopping; what is programmed stays")
-                work.cancel()
-
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop)
+            for task in (work, end):
+                task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
 
