@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -82,14 +83,14 @@ def test_an_open_network_allows_everything(lab: tuple[LabDirectory, State]) -> N
     rows = look(lab[1])
 
     assert len(rows) == 6 * 2 * 3
-    assert {row.observed for row in rows} == {"allow"}
+    assert [row for row in rows if row.observed != "allow"] == []
 
 
 def test_a_refusal_is_an_answer(lab: tuple[LabDirectory, State]) -> None:
     """Where nobody listens, the destination's own refusal shows that nothing was in the way."""
     rows = look(lab[1], (Service("TCP", 81), Service("UDP", 5001)))
 
-    assert {row.observed for row in rows} == {"allow"}
+    assert [row for row in rows if row.observed != "allow"] == []
 
 
 @pytest.mark.parametrize("hook", ["input", "output"])
@@ -164,10 +165,12 @@ def test_a_listener_that_does_not_answer_its_own_host_is_an_error(lab: tuple[Lab
 
 
 def wait_for_peace(state: State) -> None:
-    """Until the fabric carries packets again, in both families."""
+    """Until the fabric carries packets everywhere again, in both families."""
     deadline = time.monotonic() + 20
-    for target in ("10.0.2.11", "fd00:10:0:2::11"):
-        ping = namespaces.command(wiring.namespace(state.name, "left"), ["ping", "-c1", "-W1", target])
+    others = ("10.0.2.11", "fd00:10:0:2::11")
+    internet = ("203.0.113.10", "2001:db8:113::10")
+    for node, target in [*product(["left"], (*others, *internet)), *product(["right"], internet)]:
+        ping = namespaces.command(wiring.namespace(state.name, node), ["ping", "-c1", "-W1", target])
         while subprocess.run(ping, check=False, capture_output=True, timeout=20).returncode:
             assert time.monotonic() < deadline
 
