@@ -143,10 +143,14 @@ class Loop:
             self._routes_suspect = True
         self._wake.set()
 
-    def pause_repair(self, seconds: float) -> None:
-        """Do not repair what others change for a while; changes of intent are still programmed."""
+    async def pause_repair(self, seconds: float) -> None:
+        """Do not repair what others change for a while; changes of intent are still programmed.
+
+        When it returns, a repair that was under way has ended.
+        """
         self._paused_until = _now() + seconds
         self._wake.set()
+        await self._in_kernel(lambda: None)
 
     # The loop itself.
 
@@ -278,7 +282,7 @@ class Loop:
         if self._tables_backoff.wait(now) > 0:
             return False
         changes, self._changes = self._changes, []
-        in_step, read_back = self._tables_in_step, self._tables_suspect and self._may_read_back
+        in_step, read_back = self._tables_in_step, self._tables_suspect and self._may_repair
         if read_back or not in_step:
             self._tables_suspect = False
         try:
@@ -310,7 +314,7 @@ class Loop:
         touched, self._touched_ready = self._touched_ready, set()
         if self._routes_backoff.wait(now) > 0:
             return False
-        in_step, read_back = self._routes_in_step, self._routes_suspect and self._may_read_back
+        in_step, read_back = self._routes_in_step, self._routes_suspect and self._may_repair
         try:
             if read_back or not in_step:
                 self._routes_suspect = False
@@ -331,6 +335,10 @@ class Loop:
             self._routes_suspect = True  # what stayed for its interface's sake may go now
         self._journal.succeeded("routes", self._routes_backoff)
         return True
+
+    @property
+    def _may_repair(self) -> bool:
+        return self._may_read_back and _now() >= self._paused_until
 
     def _sync_routes(self) -> list[Drift]:
         # Forwarding is switched on only here, behind the first complete packet filter.

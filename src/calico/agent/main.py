@@ -150,7 +150,7 @@ async def _agent(node: str, configuration: Configuration) -> None:
                 seconds = request.get("seconds")
                 if not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
                     return {"error": "pause-repair: seconds must be a number from 0 to 3600"}
-                life.loop.pause_repair(seconds)
+                await life.loop.pause_repair(seconds)
                 return {"paused": seconds}
         return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair"}
 

@@ -276,7 +276,7 @@ def test_a_pause_holds_back_repairs_but_not_intent() -> None:
         async with agent.running():
             agent.tell(ONE, in_sync=True)
             await asyncio.sleep(1)
-            agent.loop.pause_repair(60)
+            await agent.loop.pause_repair(60)
             agent.disturb()
             agent.loop.kernel_changed(Changes(lost=True))
             await asyncio.sleep(30)
@@ -301,13 +301,13 @@ def test_a_pause_can_be_ended_early_and_made_longer() -> None:
         async with agent.running():
             agent.tell(ONE, in_sync=True)
             await asyncio.sleep(1)
-            agent.loop.pause_repair(10)
+            await agent.loop.pause_repair(10)
             agent.disturb()
             await asyncio.sleep(5)
-            agent.loop.pause_repair(100)
+            await agent.loop.pause_repair(100)
             await asyncio.sleep(50)
             assert agent.backend.syncs == 1
-            agent.loop.pause_repair(0)
+            await agent.loop.pause_repair(0)
             await asyncio.sleep(0.1)
             assert agent.backend.syncs == 2
 
@@ -322,7 +322,7 @@ def test_a_pause_does_not_keep_a_failure_from_being_mended() -> None:
         async with agent.running():
             agent.tell(ONE, in_sync=True)
             await asyncio.sleep(1)
-            agent.loop.pause_repair(3600)
+            await agent.loop.pause_repair(3600)
             agent.backend.apply_trouble.next = [REJECTED]
             agent.tell(TWO)
             await asyncio.sleep(1)
@@ -344,7 +344,7 @@ def test_a_refused_route_is_tried_again_and_is_no_repair() -> None:
             agent.routes.due = now() + 1
             await asyncio.sleep(15)
             assert agent.routes.retries == 2
-            agent.loop.pause_repair(30)
+            await agent.loop.pause_repair(30)
             await asyncio.sleep(20)
             assert agent.routes.retries == 4
             await asyncio.sleep(100)
