@@ -250,9 +250,8 @@ def test_another_user_is_told_why_not(
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.root
 def test_a_store_that_only_root_may_read_is_no_riddle(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A readable directory with a private store in it, as a lab's: the error says whose it is to read."""
     import click
