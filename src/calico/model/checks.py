@@ -2,17 +2,17 @@
 
 In:   one value, and its path in the resource.
 Out:  ``Finding`` for each thing that is wrong with it; nothing when it is right.
-Next: ``model.validation`` and ``model.rule_validation`` put them together, one function a kind.
+Next: each kind puts them together, in its class or in the ``*_validation`` module of its subject.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, TypeVar
 
 from calico.model.address import AddressError, Family, parse_address, parse_cidr
-from calico.model.errors import ModelError, Path, SelectorError
+from calico.model.errors import Finding, Findings, ModelError, Path, SelectorError
 from calico.model.numbers import MAX_PORT, port_name
 
 T = TypeVar("T")
@@ -29,17 +29,6 @@ _MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|ms|s|m|h)")
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong: where, what, and what would be right."""
-
-    path: Path
-    message: str
-    remedy: str
-
-
-Findings: TypeAlias = Iterator[Finding]
-
-
 def dns_label(path: Path, value: str) -> Findings:
     """A word of DNS: at most 63 lower-case letters, digits and ``-``, not at the ends."""
     if len(value) > 63 or _LABEL_PART.fullmatch(value) is None:
@@ -48,6 +37,12 @@ def dns_label(path: Path, value: str) -> Findings:
             f"{value!r} is no DNS label",
             "write up to 63 lower-case letters, digits and '-', with a letter or digit at both ends",
         )
+
+
+def only(path: Path, value: str, allowed: str, kind: str) -> Findings:
+    """The one name that a resource of ``kind`` may have."""
+    if value != allowed:
+        yield Finding(path, f"{value!r} is no name of a {kind}", f"there is only one, called {allowed!r}")
 
 
 def dns_subdomain(path: Path, value: str) -> Findings:

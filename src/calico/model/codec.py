@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from calico.model.checks import Finding
-from calico.model.errors import InvalidResources, ModelError, Path, Problem
+from calico.model.errors import Finding, InvalidResources, ModelError, Path, Problem
 from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
 from calico.model.keys import KINDS, Key
 from calico.model.resource import API_VERSION, Resource

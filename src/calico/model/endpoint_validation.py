@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from calico.model import checks
 from calico.model.address import AddressError, Cidr, parse_cidr
-from calico.model.checks import Finding, Findings
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint, WorkloadPort
-from calico.model.errors import ModelError, Path
+from calico.model.errors import Finding, Findings, ModelError, Path
 from calico.model.names import BadName, EndpointName
 from calico.model.numbers import WITH_PORTS, dscp_number, protocol_number
 from calico.model.schema import shown

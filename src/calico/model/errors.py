@@ -9,11 +9,23 @@ All are ``ValueError``: the value was wrong, and trying again unchanged is usele
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
 """Where in a resource: field names as in YAML, and indexes of lists."""
+
+
+class Finding(NamedTuple):
+    """One thing to say about a resource: where, what is wrong, and what would be right."""
+
+    path: Path
+    message: str
+    remedy: str
+
+
+Findings: TypeAlias = Iterator[Finding]
 
 
 class ModelError(ValueError):

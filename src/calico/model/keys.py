@@ -18,7 +18,7 @@ from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.node import Node
 from calico.model.policy import GlobalNetworkPolicy, NetworkPolicy, Profile, Tier
 from calico.model.pool import IPPool
-from calico.model.resource import Resource
+from calico.model.resource import Resource, kind_word
 
 KINDS: Final[dict[str, type[Resource]]] = {
     kind.__name__: kind
@@ -37,13 +37,15 @@ KINDS: Final[dict[str, type[Resource]]] = {
         WorkloadEndpoint,
     )
 }
-"""Every resource kind, by name. A new kind is one class in a file of its subject, and one line here."""
+"""Every resource kind, by the name of its class. A new kind is one class in a file of its subject, and one line here."""
 
 ROOT: Final = "/calico/"
-RESOURCES: Final = "/calico/resources/v3/projectcalico.org/"
 IPAM: Final = "/calico/ipam/v2/"
 
-_BY_PLURAL: Final = {kind.PLURAL: kind for kind in KINDS.values()}
+BY_TYPE: Final[dict[tuple[str, str], type[Resource]]] = {
+    (kind.API_VERSION, kind_word(kind)): kind for kind in KINDS.values()
+}
+"""The kinds by what people write: apiVersion and kind."""
 
 
 class Key(NamedTuple):
@@ -70,32 +72,22 @@ class Key(NamedTuple):
                 return f"{IPAM}handle/{self.name}"
         kind = KINDS[self.kind]
         middle = f"{self.namespace}/" if kind.NAMESPACED else ""
-        return f"{RESOURCES}{kind.PLURAL}/{middle}{self.name}"
+        return f"{_prefix(kind)}{middle}{self.name}"
 
 
 def key_of(resource: Resource) -> Key:
     """The key that ``resource`` is stored under."""
-    return Key(
-        resource.kind,
-        resource.metadata.name,
-        (resource.metadata.namespace or "") if resource.NAMESPACED else "",
-    )
+    return Key(resource.kind, *resource.place())
 
 
 def kind_prefix(kind: str, namespace: str = "") -> str:
     """The path prefix under which all of a resource kind (in one namespace) are stored."""
     cls = KINDS[kind]
-    return f"{RESOURCES}{cls.PLURAL}/" + (f"{namespace}/" if namespace and cls.NAMESPACED else "")
+    return _prefix(cls) + (f"{namespace}/" if namespace and cls.NAMESPACED else "")
 
 
 def parse_path(path: str) -> Key | None:
     """The key stored at ``path``, or None where the path holds nothing that we know."""
-    if path.startswith(RESOURCES):
-        plural, *rest = path[len(RESOURCES) :].split("/")
-        kind = _BY_PLURAL.get(plural)
-        if kind is None or len(rest) != 1 + kind.NAMESPACED or not all(rest):
-            return None
-        return Key(kind.__name__, rest[-1], rest[0] if kind.NAMESPACED else "")
     if path.startswith(IPAM):
         match path[len(IPAM) :].split("/"):
             case ["assignment", "ipv4" | "ipv6", "block", block]:
@@ -104,7 +96,20 @@ def parse_path(path: str) -> Key | None:
                 return Key("BlockAffinity", _cidr(block), f"{owner_type}:{owner}")
             case ["handle", handle]:
                 return Key("IPAMHandle", handle)
+        return None
+    for depth in (1, 2):  # names hold no "/"
+        prefix, *rest = path.rsplit("/", depth)
+        kind = _BY_PREFIX.get(f"{prefix}/")
+        if kind is not None and depth == 1 + kind.NAMESPACED and all(rest):
+            return Key(kind.__name__, rest[-1], rest[0] if kind.NAMESPACED else "")
     return None
+
+
+def _prefix(kind: type[Resource]) -> str:
+    return f"{kind.STORED}{kind.SEGMENT or kind.PLURAL}/"
+
+
+_BY_PREFIX: Final = {_prefix(kind): kind for kind in KINDS.values()}
 
 
 def _family(cidr: str) -> str:

@@ -13,8 +13,7 @@ from typing import Final
 from calico.model import checks
 from calico.model.address import AddressError, Cidr, Family, parse_address, parse_cidr
 from calico.model.bgp import BGPConfiguration, BGPConfigurationSpec, BGPPassword, BGPPeer
-from calico.model.checks import Finding, Findings
-from calico.model.errors import ModelError, Path
+from calico.model.errors import Finding, Findings, ModelError, Path
 from calico.model.node import Node, NodeBGP
 from calico.model.numbers import MAX_PORT, as_number
 from calico.model.pool import IPPool, IPPoolSpec

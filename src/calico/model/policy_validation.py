@@ -12,8 +12,7 @@ from typing import Final
 
 from calico.model import checks
 from calico.model.address import AddressError, parse_cidr
-from calico.model.checks import Finding, Findings
-from calico.model.errors import ModelError, Path
+from calico.model.errors import Finding, Findings, ModelError, Path
 from calico.model.numbers import (
     ICMP,
     ICMPV6,

@@ -15,8 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import inspect
 
-from calico.model.checks import Finding
-from calico.model.errors import Path
+from calico.model.errors import Finding, Path
 
 LONGEST_SHOWN: Final = 60
 

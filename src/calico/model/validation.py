@@ -19,10 +19,9 @@ from msgspec.structs import replace
 from calico.model import checks
 from calico.model.address import AddressError, parse_cidr
 from calico.model.bgp import BGPConfiguration, BGPPeer
-from calico.model.checks import Finding, Findings
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.endpoint_validation import host_endpoint, workload_endpoint
-from calico.model.errors import Path
+from calico.model.errors import Finding, Findings, Path
 from calico.model.names import BadName, EndpointName
 from calico.model.network_validation import BLOCK_SIZES, bgp_configuration, bgp_peer, node, pool
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
