@@ -15,16 +15,6 @@ import click
 from calico.model.keys import KINDS
 from calico.model.resource import Resource
 
-ALIASES: Final = {
-    "BGPPeer": ("bp", "bps"),
-    "GlobalNetworkPolicy": ("gnps",),
-    "HostEndpoint": ("heps",),
-    "NetworkPolicy": ("policy", "policies", "pol", "pols"),
-    "Node": ("no", "nos"),
-    "Profile": ("pro", "pros"),
-}
-"""Further words that calicoctl has always taken for a kind."""
-
 METAVAR: Final = "KIND [NAME]... | KIND/NAME..."
 
 
@@ -37,11 +27,7 @@ class Wanted(NamedTuple):
 
 def kind_names() -> dict[str, type[Resource]]:
     """Every word that means a kind, in lower case."""
-    return {
-        word: kind
-        for name, kind in KINDS.items()
-        for word in (name.lower(), kind.PLURAL, *kind.SHORT, *ALIASES.get(name, ()))
-    }
+    return {word: kind for name, kind in KINDS.items() for word in (name.lower(), kind.PLURAL, *kind.SHORT)}
 
 
 def overview() -> str:

@@ -15,8 +15,10 @@ from typing import Final
 from calico.datastore.api import Conflict
 from calico.datastore.typed import Resources
 from calico.model.address import parse_cidr
+from calico.model.errors import Finding, ModelError, Path, dotted
 from calico.model.keys import Key, key_of
 from calico.model.policy import (
+    BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
     GlobalNetworkPolicy,
     NetworkPolicy,
@@ -25,7 +27,6 @@ from calico.model.policy import (
     Rule,
     Tier,
 )
-from calico.model.policy_validation import BUILT_IN_TIERS
 from calico.model.pool import IPPool
 from calico.model.resource import Metadata, Resource
 from calico.model.validation import defaulted
@@ -35,7 +36,12 @@ KUBERNETES_POLICY: Final = "knp.default."
 
 
 class NotAdmitted(Exception):
-    """A resource that is valid by itself does not fit what is stored."""
+    """A resource that is valid by itself does not fit what is stored; ``finding`` says where and why."""
+
+    def __init__(self, message: str, remedy: str, path: Path = ()) -> None:
+        self.finding = Finding(path, message, remedy)
+        sentence = f"{message}; {remedy}" if remedy else message
+        super().__init__(f"{dotted(path)}: {sentence}" if path else sentence)
 
 
 def built_in(kind: str) -> tuple[Resource, ...]:
@@ -68,15 +74,22 @@ async def initialise(resources: Resources) -> None:
 async def admit(resources: Resources, resource: Resource) -> None:
     """Raise ``NotAdmitted`` if ``resource`` may not be written beside what is stored now."""
     _judge_owner(key_of(resource))
+    if resource.READ_ONLY:
+        raise NotAdmitted(resource.READ_ONLY, "")
     match resource:
         case NetworkPolicy() | GlobalNetworkPolicy():
-            tier = resource.spec.tier
-            if tier not in BUILT_IN_TIERS and await resources.store.get(Key("Tier", tier).path) is None:
-                raise NotAdmitted(f"spec.tier: there is no tier {tier!r}; create it first")
+            await _admit_tier(resources, resource.spec.tier)
         case IPPool():
             await _admit_pool(resources, resource)
         case Profile() if resource.metadata.name == DEFAULT_ALLOW_PROFILE:
-            raise NotAdmitted("it is built in and cannot be changed; write a profile of another name")
+            raise NotAdmitted("it is built in and cannot be changed", "write a profile of another name")
+    if type(resource).changes is not Resource.changes:
+        await _admit_change(resources, resource)
+
+
+async def _admit_tier(resources: Resources, tier: str) -> None:
+    if tier not in BUILT_IN_TIERS and await resources.store.get(Key("Tier", tier).path) is None:
+        raise NotAdmitted(f"there is no tier {tier!r}", "create it first", ("spec", "tier"))
 
 
 async def _admit_pool(resources: Resources, pool: IPPool) -> None:
@@ -87,38 +100,40 @@ async def _admit_pool(resources: Resources, pool: IPPool) -> None:
             theirs = parse_cidr(other.spec.cidr)
         except ValueError:
             continue  # whoever stored it did not look; nobody can overlap with it
-        if other.metadata.name != pool.metadata.name:
-            if theirs.overlaps(cidr):
-                raise NotAdmitted(
-                    f"spec.cidr: {cidr} overlaps with pool {other.metadata.name!r} ({theirs}); choose another prefix"
-                )
-        elif theirs != cidr:
+        if other.metadata.name != pool.metadata.name and theirs.overlaps(cidr):
             raise NotAdmitted(
-                f"spec.cidr: a pool's prefix cannot change ({theirs} is stored); make a new pool"
+                f"{cidr} overlaps with pool {other.metadata.name!r} ({theirs})",
+                "choose another prefix",
+                ("spec", "cidr"),
             )
-        elif (
-            None not in {other.spec.block_size, pool.spec.block_size}
-            and other.spec.block_size != pool.spec.block_size
-        ):
-            raise NotAdmitted(
-                f"spec.blockSize: a pool's block size cannot change ({other.spec.block_size} is stored); make a new pool"
-            )
+
+
+async def _admit_change(resources: Resources, resource: Resource) -> None:
+    try:
+        before = await resources.get(key_of(resource))
+    except ModelError:
+        return  # unreadable: it may be repaired
+    if before is not None:
+        for finding in resource.changes(before):
+            raise NotAdmitted(finding.message, finding.remedy, finding.path)
 
 
 async def admit_deletion(resources: Resources, key: Key) -> None:
     """Raise ``NotAdmitted`` if what is stored at ``key`` may not be deleted now."""
     _judge_owner(key)
     if any(key == key_of(each) for each in built_in(key.kind)):
-        raise NotAdmitted("it is built in and cannot be deleted")
+        raise NotAdmitted("it is built in and cannot be deleted", "")
     if key.kind != "Tier":
         return
     for kind in ("NetworkPolicy", "GlobalNetworkPolicy"):
         for policy in await resources.list(kind, bad=lambda *_: None):
             assert isinstance(policy, NetworkPolicy | GlobalNetworkPolicy)
             if policy.spec.tier == key.name:
-                raise NotAdmitted(f"the tier still holds {key_of(policy)}; delete its policies first")
+                raise NotAdmitted(f"the tier still holds {key_of(policy)}", "delete its policies first")
 
 
 def _judge_owner(key: Key) -> None:
     if key.kind == "NetworkPolicy" and key.name.startswith(KUBERNETES_POLICY):
-        raise NotAdmitted("it belongs to a policy of Kubernetes; change that one through the Kubernetes API")
+        raise NotAdmitted(
+            "it belongs to a policy of Kubernetes", "change that one through the Kubernetes API"
+        )

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from msgspec import field
 
-from calico.model.resource import Resource, Strict
+from calico.model.errors import Findings
+from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, shown
 
 DEFAULT_AS = 64512
 
@@ -74,7 +75,20 @@ class BGPConfiguration(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "bgpconfigurations"
     SHORT: ClassVar[tuple[str, ...]] = ("bgpconfig", "bgpconfigs")
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        NAME_COLUMN,
+        Column("LOGSEVERITY", lambda r: r.spec.log_severity_screen),
+        Column("MESHENABLED", lambda r: shown(r.spec.node_to_node_mesh_enabled)),
+        Column("ASNUMBER", lambda r: shown(r.spec.as_number)),
+    )
+
     spec: BGPConfigurationSpec = field(default_factory=BGPConfigurationSpec)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.network_validation import bgp_configuration
+
+        return bgp_configuration(self)
 
 
 class BGPPeerSpec(Strict, frozen=True, kw_only=True):
@@ -105,5 +119,18 @@ class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
     """A BGP peering, global or for some nodes."""
 
     PLURAL: ClassVar[str] = "bgppeers"
-    SHORT: ClassVar[tuple[str, ...]] = ("bgpp", "bgpps")
+    SHORT: ClassVar[tuple[str, ...]] = ("bgpp", "bgpps", "bp", "bps")
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        NAME_COLUMN,
+        Column("PEERIP", lambda r: r.spec.peer_ip or r.spec.peer_selector),
+        Column("NODE", lambda r: r.spec.node or r.spec.node_selector or "(global)"),
+        Column("ASN", lambda r: shown(r.spec.as_number)),
+    )
+
     spec: BGPPeerSpec = field(default_factory=BGPPeerSpec)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.network_validation import bgp_peer
+
+        return bgp_peer(self)

@@ -13,8 +13,8 @@ writers, newer or older than we are, share the store, and what we do not know we
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from calico.model.errors import Finding, InvalidResources, ModelError, Path, Problem
 from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
-from calico.model.keys import KINDS, Key
+from calico.model.keys import BY_TYPE, KINDS, Key
 from calico.model.resource import API_VERSION, Resource
 from calico.model.schema import Misfit, fitted, misfits, nearest, schema, shown, without_nulls
 
@@ -33,9 +33,6 @@ RECORDS: Final[dict[str, type[Record]]] = {
     kind.__name__: kind for kind in (BlockAffinity, IPAMBlock, IPAMHandle)
 }
 """IPAM's records, by the kind of their keys."""
-
-_HEAD: Final = f'{{"apiVersion":"{API_VERSION}",'.encode()
-
 
 # --- people's text -----------------------------------------------------------------------------------
 
@@ -48,7 +45,20 @@ class _Part(NamedTuple):
     tree: Any
 
 
+class Located(NamedTuple):
+    """A resource that a text holds, and how to say something about it with its place there."""
+
+    resource: Resource
+    problem: Callable[[Finding], Problem]
+    """What a finding is in full: with source, line, column and the line itself."""
+
+
 def load(text: str, source: str = "<text>") -> list[Resource]:
+    """The resources of ``text``; see ``read``."""
+    return [located.resource for located in read(text, source)]
+
+
+def read(text: str, source: str = "<text>") -> list[Located]:
     """The resources of ``text``, in order: YAML documents or JSON, one each, in lists, or in kinds like ``List``.
 
     Nothing is filled in (``validation.defaulted`` does that). Null fields count as absent. If anything is
@@ -58,31 +68,33 @@ def load(text: str, source: str = "<text>") -> list[Resource]:
 
     places = Places(text)
     problems: list[Problem] = []
-    resources: list[Resource] = []
+    resources: list[Located] = []
     for part in _parts(text, source, places, problems):
         resource, found = _read(part.tree)
+        problem = partial(_located, places, source, part)
         if resource is not None and not found:
-            resources.append(resource)
-        kind, name = _identity(part.tree)
-        for finding, at_key in found:
-            place = places.find(part.document, (*part.prefix, *finding.path), at_key=at_key)
-            problems.append(
-                Problem(
-                    message=finding.message,
-                    remedy=finding.remedy,
-                    path=finding.path,
-                    kind=kind,
-                    name=name,
-                    source=source,
-                    document=part.document,
-                    line=place.line,
-                    column=place.column,
-                    excerpt=place.excerpt,
-                )
-            )
+            resources.append(Located(resource, problem))
+        problems += [problem(finding, at_key=at_key) for finding, at_key in found]
     if problems:
         raise InvalidResources(tuple(problems))
     return resources
+
+
+def _located(places: Places, source: str, part: _Part, finding: Finding, *, at_key: bool = False) -> Problem:
+    place = places.find(part.document, (*part.prefix, *finding.path), at_key=at_key)
+    kind, name = _identity(part.tree)
+    return Problem(
+        message=finding.message,
+        remedy=finding.remedy,
+        path=finding.path,
+        kind=kind,
+        name=name,
+        source=source,
+        document=part.document,
+        line=place.line,
+        column=place.column,
+        excerpt=place.excerpt,
+    )
 
 
 def from_builtins(tree: Mapping[str, Any]) -> Resource:
@@ -193,7 +205,7 @@ def _understood(tree: Any) -> tuple[Resource | None, list[Misfit]]:
         )
         return None, [Misfit(finding)]
     tree = without_nulls(tree)
-    kind = KINDS.get(tree["kind"]) if isinstance(tree.get("kind"), str) else None
+    kind = _kind(tree)
     found = [*_type_problems(tree, kind)]
     if kind is None or found:
         return None, found
@@ -207,13 +219,23 @@ def _understood(tree: Any) -> tuple[Resource | None, list[Misfit]]:
     return resource, [Misfit(finding) for finding in problems_of(resource)]
 
 
+def _kind(tree: Mapping[str, Any]) -> type[Resource] | None:
+    """The kind that the tree says it is of; in case of a wrong apiVersion the one that is called so."""
+    version, word = tree.get("apiVersion"), tree.get("kind")
+    if not isinstance(word, str):
+        return None
+    if isinstance(version, str) and (version, word) in BY_TYPE:
+        return BY_TYPE[version, word]
+    return KINDS.get(word)
+
+
 def _type_problems(tree: dict[str, Any], kind: type[Resource] | None) -> Iterator[Misfit]:
     version = tree.get("apiVersion")
-    if version != API_VERSION:
+    if version != (expected := API_VERSION if kind is None else kind.API_VERSION):
         message = (
             "the apiVersion is missing" if version is None else f"apiVersion {shown(version)} is not ours"
         )
-        yield Misfit(Finding(("apiVersion",), message, f"write {API_VERSION}"))
+        yield Misfit(Finding(("apiVersion",), message, f"write {expected}"))
     if "kind" not in tree:
         yield Misfit(Finding(("kind",), "the kind is missing", f"add one of {', '.join(KINDS)}"))
     elif kind is None:
@@ -230,7 +252,7 @@ def _type_problems(tree: dict[str, Any], kind: type[Resource] | None) -> Iterato
 def to_builtins(resource: Resource) -> dict[str, Any]:
     """Plain values as YAML shows them: apiVersion, kind, metadata, spec, status; whole floats as whole numbers."""
     tree: dict[str, Any] = msgspec.to_builtins(resource)
-    return {"apiVersion": resource.api_version, "kind": resource.kind} | {
+    return {"apiVersion": resource.API_VERSION, "kind": tree["kind"]} | {
         key: _plain(value) for key, value in tree.items() if key not in {"apiVersion", "kind"}
     }
 
@@ -271,7 +293,8 @@ def encode(value: Resource | Record) -> bytes:
     if isinstance(value, Record):
         return _encoder.encode(value)
     bare = replace(value, api_version=API_VERSION, metadata=replace(value.metadata, resource_version=None))
-    return _HEAD + _encoder.encode(bare)[1:]  # msgspec leaves the default apiVersion out
+    head = f'{{"apiVersion":"{value.API_VERSION}",'.encode()
+    return head + _encoder.encode(bare)[1:]  # msgspec leaves the default apiVersion out
 
 
 def decode(key: Key, value: bytes, revision: int) -> Resource | Record:

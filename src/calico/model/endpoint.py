@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from msgspec import field
+from msgspec.structs import replace
 
+from calico.model.errors import Findings
 from calico.model.policy import Protocol
-from calico.model.resource import Resource, Strict
+from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, listed
 
 
 class EndpointPort(Strict, frozen=True, kw_only=True):
@@ -33,7 +35,21 @@ class HostEndpoint(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "hostendpoints"
     SHORT: ClassVar[tuple[str, ...]] = ("hep", "heps")
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        NAME_COLUMN,
+        Column("NODE", lambda r: r.spec.node),
+        Column("INTERFACE", lambda r: r.spec.interface_name, wide=True),
+        Column("IPS", lambda r: listed(r.spec.expected_ips), wide=True),
+        Column("PROFILES", lambda r: listed(r.spec.profiles), wide=True),
+    )
+
     spec: HostEndpointSpec
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.endpoint_validation import host_endpoint
+
+        return host_endpoint(self)
 
 
 class WorkloadPort(Strict, frozen=True, kw_only=True, omit_defaults=False):
@@ -81,4 +97,36 @@ class WorkloadEndpoint(Resource, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "workloadendpoints"
     NAMESPACED: ClassVar[bool] = True
     SHORT: ClassVar[tuple[str, ...]] = ("wep", "weps")
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("NAME", lambda r: r.metadata.name, wide=True),
+        Column("WORKLOAD", lambda r: r.spec.workload or r.spec.pod or r.metadata.name),
+        Column("NODE", lambda r: r.spec.node),
+        Column("NETWORKS", lambda r: listed(r.spec.ip_networks)),
+        Column("INTERFACE", lambda r: r.spec.interface_name),
+        Column("PROFILES", lambda r: listed(r.spec.profiles), wide=True),
+        Column("NATS", lambda r: listed([nat.external_ip for nat in r.spec.ip_nats]), wide=True),
+    )
+
     spec: WorkloadEndpointSpec = field(default_factory=WorkloadEndpointSpec)
+
+    def name_problems(self) -> Findings:
+        """None: the name is made of the spec, and compared with it there."""
+        yield from ()
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.endpoint_validation import workload_endpoint
+
+        return workload_endpoint(self)
+
+    def defaulted(self) -> Self:
+        """The name, which is made of the spec, where it is not given."""
+        from calico.model.names import BadName, EndpointName
+
+        if self.metadata.name:
+            return self
+        try:
+            name = EndpointName.of(self.spec).text()
+        except BadName:  # the same is among its problems
+            return self
+        return replace(self, metadata=replace(self.metadata, name=name))

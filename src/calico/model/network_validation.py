@@ -67,6 +67,32 @@ def pool(resource: IPPool) -> Findings:
     yield from _blocks(spec, cidr)
 
 
+def pool_changes(before: IPPool, now: IPPool) -> Findings:
+    """What of a stored pool may not change."""
+    old, new = before.spec, now.spec
+    if _masked(old.cidr) != _masked(new.cidr):
+        yield Finding(
+            ("spec", "cidr"), f"a pool's prefix cannot change ({old.cidr} is stored)", "make a new pool"
+        )
+    elif None not in {old.block_size, new.block_size} and old.block_size != new.block_size:
+        yield Finding(
+            ("spec", "blockSize"),
+            f"a pool's block size cannot change ({old.block_size} is stored)",
+            "make a new pool",
+        )
+    if "LoadBalancer" in old.allowed_uses and "LoadBalancer" not in new.allowed_uses:
+        yield Finding(
+            ("spec", "allowedUses"), "a pool for load balancers stays one", "make a new pool for other uses"
+        )
+
+
+def _masked(text: str) -> Cidr | str:
+    try:
+        return parse_cidr(text)
+    except AddressError:
+        return text
+
+
 def _blocks(spec: IPPoolSpec, cidr: Cidr) -> Findings:
     least, most, default = BLOCK_SIZES[cidr.family]
     size = spec.block_size or default

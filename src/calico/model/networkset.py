@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from msgspec import field
 
-from calico.model.resource import Resource, Strict
+from calico.model.errors import Finding, Findings
+from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, listed
+
+NAMESPACE_LABEL: Final = "projectcalico.org/namespace"
+
+LONGEST_SHOWN: Final = 80
+"""How many characters of a set a table shows; YAML and JSON show all."""
+
+
+def _nets(resource: NetworkSet | GlobalNetworkSet) -> str:
+    text = listed(resource.spec.nets)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+_COLUMNS: Final = (NAME_COLUMN, Column("NETS", _nets))
+
+
+def _problems(resource: NetworkSet | GlobalNetworkSet) -> Findings:
+    from calico.model import checks
+
+    if NAMESPACE_LABEL in resource.metadata.labels:
+        yield Finding(
+            ("metadata", "labels", NAMESPACE_LABEL),
+            "this label is added by the system",
+            "remove it from the set",
+        )
+    for index, text in enumerate(resource.spec.nets):
+        yield from checks.prefix(("spec", "nets", index), text)
 
 
 class NetworkSetSpec(Strict, frozen=True, kw_only=True):
@@ -21,7 +48,13 @@ class NetworkSet(Resource, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "networksets"
     NAMESPACED: ClassVar[bool] = True
     SHORT: ClassVar[tuple[str, ...]] = ("netset", "netsets")
+    COLUMNS: ClassVar[tuple[Column, ...]] = _COLUMNS
+
     spec: NetworkSetSpec = field(default_factory=NetworkSetSpec)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        return _problems(self)
 
 
 class GlobalNetworkSet(Resource, frozen=True, kw_only=True, tag=True):
@@ -29,4 +62,10 @@ class GlobalNetworkSet(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "globalnetworksets"
     SHORT: ClassVar[tuple[str, ...]] = ("gns",)
+    COLUMNS: ClassVar[tuple[Column, ...]] = _COLUMNS
+
     spec: NetworkSetSpec = field(default_factory=NetworkSetSpec)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        return _problems(self)

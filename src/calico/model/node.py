@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from msgspec import field
 
-from calico.model.resource import Resource, Strict
+from calico.model.errors import Findings
+from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, shown
 
 
 class NodeBGP(Strict, frozen=True, kw_only=True):
@@ -51,5 +52,20 @@ class Node(Resource, frozen=True, kw_only=True, tag=True):
     """A host, by the name that its agent uses."""
 
     PLURAL: ClassVar[str] = "nodes"
+    SHORT: ClassVar[tuple[str, ...]] = ("no", "nos")
+    STATUS: ClassVar[bool] = True
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        NAME_COLUMN,
+        Column("ASN", lambda r: shown(r.spec.bgp.as_number) if r.spec.bgp else "", wide=True),
+        Column("IPV4", lambda r: r.spec.bgp.ipv4_address if r.spec.bgp else "", wide=True),
+        Column("IPV6", lambda r: r.spec.bgp.ipv6_address if r.spec.bgp else "", wide=True),
+    )
+
     spec: NodeSpec = field(default_factory=NodeSpec)
     status: dict[str, Any] | None = None
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.network_validation import node
+
+        return node(self)

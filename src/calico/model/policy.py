@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from msgspec import field
+from msgspec.structs import replace
 
-from calico.model.resource import Resource, Strict
+from calico.model.errors import Findings
+from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, shown
 
 Action = Literal["Allow", "Deny", "Log", "Pass"]
 PolicyType = Literal["Ingress", "Egress"]
@@ -18,6 +20,21 @@ Port = int | str
 DEFAULT_TIER = "default"
 DEFAULT_TIER_ORDER = 1_000_000.0
 DEFAULT_ALLOW_PROFILE = "projectcalico-default-allow"
+TIER_LABEL: Final = "projectcalico.org/tier"
+
+BUILT_IN_TIERS: Final = {
+    "default": (DEFAULT_TIER_ORDER, "Deny"),
+    "kube-admin": (1_000.0, "Pass"),
+    "kube-baseline": (10_000_000.0, "Pass"),
+}
+"""The tiers of every cluster, with order and default action."""
+
+POLICY_COLUMNS: Final = (
+    NAME_COLUMN,
+    Column("TIER", lambda r: r.spec.tier),
+    Column("ORDER", lambda r: shown(r.spec.order), wide=True),
+    Column("SELECTOR", lambda r: r.spec.selector or "all()", wide=True),
+)
 
 
 class ICMP(Strict, frozen=True, kw_only=True):
@@ -112,21 +129,78 @@ class GlobalPolicySpec(PolicySpec, frozen=True, kw_only=True):
     apply_on_forward: bool = False
 
 
+S = TypeVar("S", bound=PolicySpec)
+
+
+def with_types(spec: S) -> S:
+    """``spec`` with the directions that its rules imply, if it names none: without egress rules Ingress alone."""
+    if spec.types:
+        return spec
+    types: list[PolicyType] = ["Ingress"] if spec.ingress or not spec.egress else []
+    return replace(spec, types=[*types, "Egress"] if spec.egress else types)
+
+
 class NetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
     """Policy for the endpoints of one namespace."""
 
     PLURAL: ClassVar[str] = "networkpolicies"
     NAMESPACED: ClassVar[bool] = True
-    SHORT: ClassVar[tuple[str, ...]] = ("np", "cnp", "caliconetworkpolicy")
+    SHORT: ClassVar[tuple[str, ...]] = (
+        "np",
+        "cnp",
+        "caliconetworkpolicy",
+        "policy",
+        "policies",
+        "pol",
+        "pols",
+    )
+    COLUMNS: ClassVar[tuple[Column, ...]] = POLICY_COLUMNS
+
     spec: PolicySpec = field(default_factory=PolicySpec)
+
+    def name_problems(self) -> Findings:
+        """See ``Resource.name_problems``."""
+        from calico.model.policy_validation import policy_name
+
+        return policy_name(self.metadata.name, namespaced=self.NAMESPACED)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.policy_validation import policy
+
+        return policy(self)
+
+    def defaulted(self) -> Self:
+        """The directions that the rules imply, and the label that says the tier."""
+        labels = {**self.metadata.labels, TIER_LABEL: self.spec.tier}
+        return replace(self, metadata=replace(self.metadata, labels=labels), spec=with_types(self.spec))
 
 
 class GlobalNetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
     """Policy for any endpoint, host endpoints included."""
 
     PLURAL: ClassVar[str] = "globalnetworkpolicies"
-    SHORT: ClassVar[tuple[str, ...]] = ("gnp", "cgnp")
+    SHORT: ClassVar[tuple[str, ...]] = ("gnp", "cgnp", "gnps")
+    COLUMNS: ClassVar[tuple[Column, ...]] = POLICY_COLUMNS
+
     spec: GlobalPolicySpec = field(default_factory=GlobalPolicySpec)
+
+    def name_problems(self) -> Findings:
+        """See ``Resource.name_problems``."""
+        from calico.model.policy_validation import policy_name
+
+        return policy_name(self.metadata.name, namespaced=self.NAMESPACED)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.policy_validation import policy
+
+        return policy(self)
+
+    def defaulted(self) -> Self:
+        """The directions that the rules imply, and the label that says the tier."""
+        labels = {**self.metadata.labels, TIER_LABEL: self.spec.tier}
+        return replace(self, metadata=replace(self.metadata, labels=labels), spec=with_types(self.spec))
 
 
 class TierSpec(Strict, frozen=True, kw_only=True):
@@ -140,7 +214,31 @@ class Tier(Resource, frozen=True, kw_only=True, tag=True):
     """A group of policies that is evaluated as a unit, in order."""
 
     PLURAL: ClassVar[str] = "tiers"
+    COLUMNS: ClassVar[tuple[Column, ...]] = (NAME_COLUMN, Column("ORDER", lambda r: shown(r.spec.order)))
+
     spec: TierSpec = field(default_factory=TierSpec)
+
+    def name_problems(self) -> Findings:
+        """A tier's name is a DNS label: it stands before a dot in names of policies."""
+        from calico.model import checks
+
+        return checks.dns_label(("metadata", "name"), self.metadata.name)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.policy_validation import tier
+
+        return tier(self)
+
+    def defaulted(self) -> Self:
+        """Order and action written out; a built-in tier has its own."""
+        order, action = BUILT_IN_TIERS.get(self.metadata.name, (DEFAULT_TIER_ORDER, "Deny"))
+        spec = replace(
+            self.spec,
+            order=order if self.spec.order is None else self.spec.order,
+            default_action=self.spec.default_action or action,
+        )
+        return replace(self, spec=spec)
 
 
 class ProfileSpec(Strict, frozen=True, kw_only=True):
@@ -155,4 +253,20 @@ class Profile(Resource, frozen=True, kw_only=True, tag=True):
     """Rules and labels that an endpoint refers to by name."""
 
     PLURAL: ClassVar[str] = "profiles"
+    SHORT: ClassVar[tuple[str, ...]] = ("pro", "pros")
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        NAME_COLUMN,
+        Column(
+            "LABELS",
+            lambda r: ",".join(f"{k}={v}" for k, v in sorted(r.spec.labels_to_apply.items())),
+            wide=True,
+        ),
+    )
+
     spec: ProfileSpec = field(default_factory=ProfileSpec)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.policy_validation import profile
+
+        return profile(self)

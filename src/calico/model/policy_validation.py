@@ -7,6 +7,7 @@ Next: ``model.validation`` adds them to the findings of the whole resource.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -23,9 +24,9 @@ from calico.model.numbers import (
     protocol_number,
 )
 from calico.model.policy import (
+    BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
     DEFAULT_TIER,
-    DEFAULT_TIER_ORDER,
     EntityRule,
     GlobalNetworkPolicy,
     GlobalPolicySpec,
@@ -42,12 +43,27 @@ NETS: Final = 256
 PORTS: Final = 50
 HTTP_ITEMS: Final = 20
 HTTP_PATH_LENGTH: Final = 1024
-BUILT_IN_TIERS: Final = {
-    "kube-admin": (1_000.0, "Pass"),
-    DEFAULT_TIER: (DEFAULT_TIER_ORDER, "Deny"),
-    "kube-baseline": (10_000_000.0, "Pass"),
-}
-"""Order and default action of the tiers that every cluster has."""
+
+_POLICY_NAME: Final = re.compile(
+    r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)?"
+)
+_FOREIGN_POLICIES: Final = ("knp.default.", "ossg.default.")
+"""Policies made of those of an orchestrator: their names hold its names, dots included."""
+
+
+def policy_name(name: str, *, namespaced: bool) -> Findings:
+    """The name of a policy: one DNS label, or two, or the reserved forms of policies of a namespace."""
+    path: Path = ("metadata", "name")
+    for prefix in _FOREIGN_POLICIES:
+        if namespaced and name.startswith(prefix):
+            yield from checks.dns_subdomain(path, name.removeprefix(prefix))
+            return
+    if _POLICY_NAME.fullmatch(name) is None:
+        yield Finding(
+            path,
+            f"{name!r} is no name of a policy",
+            "write one DNS label (up to 63 lower-case letters, digits and '-'), or two with a dot between: tier.name",
+        )
 
 
 def policy(resource: NetworkPolicy | GlobalNetworkPolicy) -> Findings:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import click
 import pytest
 
-from calico.cli.kinds import ALIASES, kind_called, kind_names, wanted
+from calico.cli.kinds import kind_called, kind_names, wanted
 from calico.model.keys import KINDS
 
 
 def test_no_word_means_two_kinds() -> None:
-    """Names, plurals, short names and aliases are all different."""
-    words = [
-        word
-        for name, kind in KINDS.items()
-        for word in {name.lower(), kind.PLURAL, *kind.SHORT, *ALIASES.get(name, ())}
-    ]
+    """Names, plurals and short names are all different."""
+    words = [word for name, kind in KINDS.items() for word in {name.lower(), kind.PLURAL, *kind.SHORT}]
     assert sorted(words) == sorted(kind_names())
 
 
