@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from calico.datastore.api import Event, Store
+from calico.datastore.etcd import EtcdStore
 from calico.datastore.memory import MemoryStore
 from calico.datastore.sqlite import SQLiteStore
+from support import etcd as servers
 
 PATIENCE = 20.0
 """After how many seconds a test that waits for something has failed."""
@@ -68,7 +72,20 @@ def sqlite(directory: Path) -> World:
     return World(open_store(), open_store, clock, HISTORY)
 
 
-STORES: dict[str, Callable[[Path], World]] = {"memory": memory, "sqlite": sqlite}
+def etcd(directory: Path) -> World:
+    if not servers.installed:
+        pytest.skip("etcd is not installed: make system installs it")
+    clock = Clock()
+    leases: dict[int, tuple[float, float]] = {}
+    settings = servers.shared().settings(prefix=servers.own_prefix())
+
+    def open_store() -> Store:
+        return servers.LeasesByClock(EtcdStore(settings), clock, leases)
+
+    return World(open_store(), open_store, clock)
+
+
+STORES: dict[str, Callable[[Path], World]] = {"memory": memory, "sqlite": sqlite, "etcd": etcd}
 """Every store that the contract suite runs on."""
 
 
@@ -97,8 +114,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def caught_up(*stores: Store) -> None:
-    """Wait until the SQLite stores among ``stores`` that watch have heard all that was written."""
+    """Wait until those of ``stores`` that watch have heard all that was written."""
     for store in stores:
+        if isinstance(store, servers.LeasesByClock):
+            await store.caught_up()
         if isinstance(store, SQLiteStore) and store._reader is not None:
             reader = store._reader
             now = (await store.list("/nothing")).revision

@@ -1,0 +1,102 @@
+"""What an error of etcd means for whoever asked.
+
+In:   the status and the words of a failed call, or of a cancelled watch.
+Out:  a ``Fault``: ask again, ask elsewhere, give up; and a sentence for people.
+Next: ``etcd_calls`` acts on it.
+
+etcd tells most of its errors apart by their words alone; they are the same in all versions 3.4 to 3.6.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from calico.datastore.api import StoreError, Unavailable
+
+
+class Fault(enum.Enum):
+    """What to do after an error."""
+
+    LOST = "lost"
+    """The endpoint does not answer as it should. A write may have happened; questions go to another endpoint."""
+    UNDONE = "undone"
+    """The endpoint cannot, and did nothing; another may."""
+    LOGIN = "login"
+    """The login is not valid any more, and nothing was done; log in again."""
+    COMPACTED = "compacted"
+    FUTURE = "future"
+    LEASE_GONE = "lease gone"
+    NO_LOGINS = "no logins"
+    """The cluster knows no users: it needs no login."""
+    DENIED = "denied"
+    """The user may not do this, or is not who it says; nothing was done and no endpoint will think otherwise."""
+    REFUSED = "refused"
+    """The request itself is impossible; nothing was done and no endpoint will think otherwise."""
+
+
+_BY_WORDS: Final = {
+    "required revision has been compacted": Fault.COMPACTED,
+    "required revision is a future revision": Fault.FUTURE,
+    "requested lease not found": Fault.LEASE_GONE,
+    "invalid auth token": Fault.LOGIN,
+    "revision of auth store is old": Fault.LOGIN,
+    "user name is empty": Fault.LOGIN,
+    "authentication is not enabled": Fault.NO_LOGINS,
+    "authentication failed": Fault.DENIED,
+    "permission denied": Fault.DENIED,
+    "no leader": Fault.UNDONE,
+    "too many requests": Fault.UNDONE,
+    "database space exceeded": Fault.REFUSED,
+}
+_BY_STATUS: Final = {
+    "PERMISSION_DENIED": Fault.DENIED,
+    "UNAUTHENTICATED": Fault.LOGIN,
+    "INVALID_ARGUMENT": Fault.REFUSED,
+    "OUT_OF_RANGE": Fault.REFUSED,
+    "UNIMPLEMENTED": Fault.UNDONE,
+}
+_CONNECTING: Final = "failed to connect to all addresses; last error: "
+
+
+def fault_of(status: str, words: str) -> Fault:
+    """What the error with gRPC's ``status`` and etcd's ``words`` means; what is not known counts as LOST."""
+    for known, fault in _BY_WORDS.items():
+        if known in words:
+            return fault
+    return _BY_STATUS.get(status, Fault.LOST)
+
+
+def plain(status: str, words: str) -> str:
+    """The error in few words."""
+    if status == "DEADLINE_EXCEEDED":
+        return "no answer in time"
+    if status == "UNIMPLEMENTED":
+        return "this is no server of etcd v3"
+    return words.removeprefix(_CONNECTING).removeprefix("etcdserver: ") or status.lower().replace("_", " ")
+
+
+def refusal(fault: Fault, words: str, *, user: str, what: str) -> StoreError:
+    """What to raise for a LOGIN, DENIED or REFUSED that stays: ``user`` asked to do ``what``."""
+    who = f"the user {user!r}" if user else "clients without a user name"
+    if "space exceeded" in words:
+        return Unavailable(
+            "etcd is full and takes no writes; compact and defragment it, or raise its --quota-backend-bytes,"
+            " then disarm its NOSPACE alarm (etcdctl alarm disarm)"
+        )
+    if fault is Fault.REFUSED:
+        hint = "; its --max-request-bytes is the limit" if "too large" in words else ""
+        return StoreError(f"etcd refused to {what}: {plain('', words)}{hint}")
+    if fault is Fault.LOGIN and not user:
+        return Unavailable(f"etcd wants a login to {what}; set ETCD_USERNAME and ETCD_PASSWORD")
+    if fault is Fault.LOGIN:
+        return Unavailable(
+            f"etcd takes no login of {who} as valid: {plain('', words)}; its servers' logs say more"
+        )
+    if "authentication failed" in words:
+        return Unavailable(
+            f"etcd does not accept {who} with this password; check ETCD_USERNAME and ETCD_PASSWORD"
+        )
+    return Unavailable(
+        f"etcd does not let {who} {what}; grant a role that may (etcdctl role grant-permission)"
+    )
