@@ -12,6 +12,7 @@ writers, newer or older than we are, share the store, and what we do not know we
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -51,6 +52,10 @@ class Located(NamedTuple):
     resource: Resource
     problem: Callable[[Finding], Problem]
     """What a finding is in full: with source, line, column and the line itself."""
+
+    def warning(self, finding: Finding) -> Problem:
+        """A finding that forbids nothing, in full."""
+        return dataclasses.replace(self.problem(finding), severity="warning")
 
 
 def load(text: str, source: str = "<text>") -> list[Resource]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
 """Where in a resource: field names as in YAML, and indexes of lists."""
@@ -26,6 +26,12 @@ class Finding(NamedTuple):
 
 
 Findings: TypeAlias = Iterator[Finding]
+
+Severity: TypeAlias = Literal["error", "warning"]
+"""An error forbids what was asked for; a warning forbids nothing."""
+
+LONGEST_SHOWN: Final = 100
+"""How many characters of an offending line are shown; of a longer one those around the caret."""
 
 
 class ModelError(ValueError):
@@ -50,11 +56,12 @@ class SelectorError(ModelError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with one resource.
+    """One thing that is wrong with one resource, or surely not meant.
 
     ``source`` is the file, ``document`` counts its YAML documents from 0, ``line`` and ``column`` count from 1
     and are 0 where the text is not known. ``message`` says what is wrong, ``remedy`` what would be right;
-    ``excerpt`` is the offending line. ``kind`` and ``name`` are empty where the text does not tell.
+    ``excerpt`` is the offending line. ``kind`` and ``name`` (with the namespace before it, if there is one) are
+    empty where the text does not tell.
     """
 
     message: str
@@ -67,24 +74,72 @@ class Problem:
     line: int = 0
     column: int = 0
     excerpt: str = ""
+    severity: Severity = "error"
 
     @property
     def field(self) -> str:
         """The path as people write it: ``spec.ingress[2].source.nets[0]``."""
         return dotted(self.path)
 
+    @property
+    def place(self) -> str:
+        """``file:line:column``, as far as they are known."""
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+    @property
+    def subject(self) -> str:
+        """``kind/namespace/name``, as far as they are known."""
+        return "/".join(part for part in (self.kind, self.name) if part)
+
+    @property
+    def explanation(self) -> str:
+        """``what is wrong; what would be right``."""
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+    def pointed(self) -> tuple[str, str]:
+        """The offending line, or of a long one what stands around the place, and a line with a caret below it.
+
+        The caret stands below the place also after tabs and wide characters. What would harm a terminal is replaced.
+        """
+        index = max(self.column - 1, 0)
+        line = printable(self.excerpt, tabs=True)
+        first = 0 if index < LONGEST_SHOWN * 2 // 3 else index - LONGEST_SHOWN // 2
+        shown = line[first : first + LONGEST_SHOWN]
+        before, after = "..." if first else "", "..." if first + LONGEST_SHOWN < len(line) else ""
+        indent = " " * len(before) + _as_blanks(line[first:index])
+        return f"{before}{shown}{after}", f"{indent}^"
+
     def __str__(self) -> str:
-        """``file:line:column: kind/name: field: what is wrong; what would be right``, the line, and a caret."""
-        place = self.source
-        if self.line:
-            place = f"{self.source}:{self.line}:{self.column}"
-        subject = "/".join(part for part in (self.kind, self.name) if part)
-        what = f"{self.message}; {self.remedy}" if self.remedy else self.message
-        sentence = ": ".join(part for part in (place, subject, self.field, what) if part)
+        """``file:line:column: kind/name: field: what is wrong; what would be right``, the line, and a caret.
+
+        A warning says that it is one, after the place.
+        """
+        severity = self.severity if self.severity != "error" else ""
+        parts = (self.place, severity, self.subject, self.field, self.explanation)
+        sentence = printable(": ".join(part for part in parts if part))
         if not self.excerpt:
             return sentence
-        indent = "".join("\t" if char == "\t" else " " for char in self.excerpt[: self.column - 1])
-        return f"{sentence}\n    {self.excerpt}\n    {indent}^"
+        line, caret = self.pointed()
+        return f"{sentence}\n    {line}\n    {caret}"
+
+
+def printable(text: str, *, tabs: bool = False) -> str:
+    """``text`` on one line and harmless to a terminal, as long as before; tabs stay if they may."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or (tabs and char == "\t") else "\ufffd" for char in text)
+
+
+def _as_blanks(text: str) -> str:
+    """Blanks as wide as ``text`` is on a terminal, tabs kept."""
+    if text.isascii():
+        return "".join("\t" if char == "\t" else " " for char in text)
+    from unicodedata import combining, east_asian_width
+
+    return "".join(
+        "\t" if char == "\t" else "" if combining(char) else "  " if east_asian_width(char) in "WF" else " "
+        for char in text
+    )
 
 
 class InvalidResources(ModelError):

@@ -1,0 +1,145 @@
+"""Problems and warnings, as people and programs read them.
+
+In:   ``model.errors.Problem``, errors and warnings alike, of files or of what became of their resources.
+Out:  text on standard error, coloured only on a terminal; or, with ``-o json``, one JSON document on standard output.
+Next: nobody: this is where they end. The verbs that read files call ``report``.
+
+For a verb, in three steps::
+
+    @problems.output_option                     # -o text|json; passes no parameter
+    def apply(...):
+        manifests = load(...)                   # raises: BadManifests shows itself through ``report``
+        warnings = problems.warnings_of(...)    # not done, and lint
+        ...
+        problems.report([*warnings, *failures]) # once, at the end: all that there is to say
+
+With ``-o json`` a command prints exactly one document, ``{"problems": [...]}``, on standard output, also when there
+is nothing to say, and no sentence about its success. ``problems.wants_json()`` tells which it is. Warnings never
+change the exit status.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from calico.model.errors import Problem, printable
+
+if TYPE_CHECKING:
+    from calico.model.codec import Located
+    from calico.model.resource import Resource
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_CHOICE: Final = "calico.cli.problems.output"
+
+# --- the option --------------------------------------------------------------------------------------
+
+
+def choose(output: str) -> None:
+    """Let what the current command reports be ``text`` or ``json``, for a verb with an ``-o`` of its own."""
+    click.get_current_context().meta[_CHOICE] = output
+
+
+def wants_json() -> bool:
+    """Whether the current command was asked for JSON."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and ctx.meta.get(_CHOICE) == "json"
+
+
+def _chosen(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    del param
+    ctx.meta[_CHOICE] = value
+
+
+def output_option(command: Decorated) -> Decorated:
+    """``-o text|json``: how problems and warnings are reported. It passes no parameter to the command."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        expose_value=False,
+        callback=_chosen,
+        help="How to report problems and warnings: as sentences, or as one JSON document on standard output.",
+    )(command)
+
+
+# --- what there is to say ----------------------------------------------------------------------------
+
+
+def warnings_of(read: Sequence[Located], stored: Sequence[Resource] = ()) -> list[Problem]:
+    """What is valid, but not acted on, or surely not meant, of the resources that were read, in their order.
+
+    ``stored`` are tiers and policies of the store, if there is one at hand: with them more can be told.
+    """
+    del stored
+    return [each.warning(finding) for each in read for finding in each.resource.not_done()]
+
+
+def report(found: Iterable[Problem], *, as_json: bool | None = None) -> None:
+    """Say everything that there is to say; once for each command (see the module).
+
+    ``as_json`` decides in the place of the command's ``-o``.
+    """
+    if wants_json() if as_json is None else as_json:
+        import json
+
+        click.echo(json.dumps({"problems": [*map(as_data, found)]}, indent=2, ensure_ascii=False))
+        return
+    colour = _coloured()
+    for problem in found:
+        click.echo(text(problem, colour=colour), err=True, color=colour)
+
+
+# --- how it looks ------------------------------------------------------------------------------------
+
+
+def text(problem: Problem, *, colour: bool = False) -> str:
+    """The problem as ``str`` gives it; or in colours, and then an error says, as a warning always does, what it is."""
+    plain = str(problem)
+    if not colour:
+        return plain
+    sentence, *pointed = plain.split("\n")
+    hue = "yellow" if problem.severity == "warning" else "red"
+    words = f"{problem.severity}: "
+    place = printable(problem.place)
+    head = f"{click.style(place, bold=True)}: " if place else ""
+    rest = sentence.removeprefix(f"{place}: ").removeprefix(words)
+    lines = [*pointed[:-1], *(click.style(line, fg=hue, bold=True) for line in pointed[-1:])]
+    return "\n".join([f"{head}{click.style(words, fg=hue, bold=True)}{rest}", *lines])
+
+
+def as_data(problem: Problem) -> dict[str, Any]:
+    """The problem for programs. What is not known is empty, or 0 for line and column."""
+    namespace, slash, name = problem.name.rpartition("/")
+    return {
+        "severity": problem.severity,
+        "source": problem.source,
+        "document": problem.document,
+        "line": problem.line,
+        "column": problem.column,
+        "kind": problem.kind,
+        "name": name,
+        **({"namespace": namespace} if slash else {}),
+        "path": list(problem.path),
+        "field": problem.field,
+        "message": problem.message,
+        "remedy": problem.remedy,
+    }
+
+
+def _coloured() -> bool:
+    """Whether standard error is a terminal that may be coloured (https://no-color.org)."""
+    import os
+
+    return (
+        sys.stderr is not None
+        and sys.stderr.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
