@@ -55,7 +55,6 @@ def matches(family: Family, place: int) -> st.SearchStrategy[tuple[ast.Match, ..
         st.builds(ast.InSet, end, st.sampled_from([sets["address"], sets["net"]]), negate),
         st.builds(ast.Mark, st.sampled_from([0, ONE, TWO]), st.sampled_from([BOTH]), negate),
         # Where packets come in, and in what is called from there, there is no connection yet to ask about.
-        # Where packets come in, and in what is called from there, there is no connection yet to ask about.
         st.builds(ast.CtDnat, negate) if CHAINS[place] == "filter-FORWARD" else st.nothing(),
         st.builds(ast.LocalAddress, end, negate),
         # iptables can ask about the way back only where packets come in.
