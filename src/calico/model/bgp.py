@@ -90,6 +90,12 @@ class BGPConfiguration(Resource, frozen=True, kw_only=True, tag=True):
 
         return bgp_configuration(self)
 
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import bgp_configuration
+
+        return bgp_configuration(self.spec)
+
 
 class BGPPeerSpec(Strict, frozen=True, kw_only=True):
     """Who peers with whom: ``node`` or ``node_selector`` on our side, an address or ``peer_selector`` on theirs."""
@@ -112,7 +118,6 @@ class BGPPeerSpec(Strict, frozen=True, kw_only=True):
     filters: list[str] = []
     local_workload_selector: str = ""
     reverse_peering: Literal["Auto", "Manual"] | None = None
-    failure_detection_mode: str | None = None
 
 
 class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
@@ -134,3 +139,9 @@ class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
         from calico.model.network_validation import bgp_peer
 
         return bgp_peer(self)
+
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import bgp_peer
+
+        return bgp_peer(self.spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from msgspec import field
 from msgspec.structs import replace
@@ -69,6 +69,26 @@ class IPNAT(Strict, frozen=True, kw_only=True):
     external_ip: str = field(name="externalIP")
 
 
+class QoSControls(Strict, frozen=True, kw_only=True):
+    """Limits on a workload's traffic, bits, bytes, packets or connections (behaviour reference 1.8); 0 is none."""
+
+    ingress_bandwidth: int = 0
+    ingress_burst: int = 0
+    ingress_peakrate: int = 0
+    ingress_minburst: int = 0
+    ingress_packet_rate: int = 0
+    ingress_packet_burst: int = 0
+    ingress_max_connections: int = 0
+    egress_bandwidth: int = 0
+    egress_burst: int = 0
+    egress_peakrate: int = 0
+    egress_minburst: int = 0
+    egress_packet_rate: int = 0
+    egress_packet_burst: int = 0
+    egress_max_connections: int = 0
+    dscp: int | str | None = None
+
+
 class WorkloadEndpointSpec(Strict, frozen=True, kw_only=True):
     """One interface of one workload on one node; ``ip_networks`` are /32 and /128."""
 
@@ -88,7 +108,7 @@ class WorkloadEndpointSpec(Strict, frozen=True, kw_only=True):
     mac: str = ""
     ports: list[WorkloadPort] = []
     allow_spoofed_source_prefixes: list[str] = []
-    qos_controls: dict[str, Any] | None = None
+    qos_controls: QoSControls | None = None
 
 
 class WorkloadEndpoint(Resource, frozen=True, kw_only=True, tag=True):
@@ -130,3 +150,9 @@ class WorkloadEndpoint(Resource, frozen=True, kw_only=True, tag=True):
         except BadName:  # the same is among its problems
             return self
         return replace(self, metadata=replace(self.metadata, name=name))
+
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import workload_endpoint
+
+        return workload_endpoint(self.spec)

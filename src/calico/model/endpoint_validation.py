@@ -8,15 +8,16 @@ Next: ``model.validation`` adds them to the findings about metadata.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
+
+from msgspec import to_builtins
 
 from calico.model import checks
 from calico.model.address import AddressError, Cidr, parse_cidr
-from calico.model.endpoint import HostEndpoint, WorkloadEndpoint, WorkloadPort
+from calico.model.endpoint import HostEndpoint, QoSControls, WorkloadEndpoint, WorkloadPort
 from calico.model.errors import Finding, Findings, ModelError, Path
 from calico.model.names import BadName, EndpointName
 from calico.model.numbers import WITH_PORTS, dscp_number, protocol_number
-from calico.model.schema import shown
 
 ANY_INTERFACE: Final = "*"
 
@@ -173,24 +174,19 @@ def _profiles(names: list[str]) -> Findings:
         yield from checks.dns_subdomain(("spec", "profiles", index), name)
 
 
-def _qos(path: Path, controls: dict[str, Any]) -> Findings:
-    limits = {f"{side}{limit}": bounds for side in ("ingress", "egress") for limit, bounds in _QOS.items()}
-    for field, value in controls.items():
-        if field != "dscp" and field not in limits:
-            yield Finding(
-                (*path, field), "there is no such limit", f"limits are {', '.join(limits)} and dscp"
-            )
-        elif isinstance(value, bool) or not isinstance(value, int | str if field == "dscp" else int):
-            yield Finding((*path, field), f"{shown(value)} is no whole number", "write one, without quotes")
-        elif field == "dscp":
-            yield from checks.readable((*path, field), dscp_number, value)
-        elif value:
-            yield from checks.within((*path, field), value, *limits[field])
+def _qos(path: Path, controls: QoSControls) -> Findings:
+    """Each limit within its bounds; 0 means that there is none."""
+    given = to_builtins(controls)
     for side in ("ingress", "egress"):
-        rate, peak = controls.get(f"{side}Bandwidth"), controls.get(f"{side}Peakrate")
-        if isinstance(rate, int) and isinstance(peak, int) and 0 < peak <= rate:
+        for limit, bounds in _QOS.items():
+            if given.get(side + limit):
+                yield from checks.within((*path, side + limit), given[side + limit], *bounds)
+        rate, peak = given.get(f"{side}Bandwidth", 0), given.get(f"{side}Peakrate", 0)
+        if 0 < peak <= rate:
             yield Finding(
                 (*path, f"{side}Peakrate"), "the peak does not exceed the bandwidth", "raise it, or remove it"
             )
-        if controls.get(f"{side}Minburst") and not peak:
+        if given.get(f"{side}Minburst") and not peak:
             yield Finding((*path, f"{side}Minburst"), "a minburst needs a peakrate", f"add {side}Peakrate")
+    if controls.dscp is not None:
+        yield from checks.readable((*path, "dscp"), dscp_number, controls.dscp)

@@ -50,3 +50,15 @@ class IPAMHandle(Record, frozen=True, kw_only=True):
     block: dict[str, int] = {}
     handle_id: str | None = field(default=None, name="id")
     deleted: bool = False
+
+
+class IPAMConfig(Record, frozen=True, kw_only=True):
+    """Settings of IPAM for the whole cluster; what a writer of old left out is off."""
+
+    strict_affinity: bool = False
+    auto_allocate_blocks: bool = False
+    max_blocks_per_host: int = field(default=0, name="maxBlocksPerHost")
+    kubevirt_persistence: Literal["Enabled", "Disabled"] | None = field(
+        default=None, name="kubeVirtVMAddressPersistence"
+    )
+    ip_cooldown_seconds: int | None = field(default=None, name="ipCooldownSeconds")

@@ -167,11 +167,21 @@ def node(resource: Node) -> Findings:
         yield from checks.one_of(
             ("spec", "addresses", index, "type"), each.type, ("CalicoNodeIP", "InternalIP", "ExternalIP")
         )
-    families: dict[str, Family] = {"interfaceIPv4Address": 4, "interfaceIPv6Address": 6}
-    for field, family in families.items():
-        value = (spec.wireguard or {}).get(field)
-        if value:
-            yield from checks.address(("spec", "wireguard", field), str(value), family)
+    if spec.wireguard is not None:
+        where: Path = ("spec", "wireguard")
+        if spec.wireguard.interface_ipv4_address:
+            yield from checks.address(
+                (*where, "interfaceIPv4Address"), spec.wireguard.interface_ipv4_address, 4
+            )
+        if spec.wireguard.interface_ipv6_address:
+            yield from checks.address(
+                (*where, "interfaceIPv6Address"), spec.wireguard.interface_ipv6_address, 6
+            )
+    for index, interface in enumerate(spec.interfaces):
+        for number, text in enumerate(interface.addresses):
+            yield from checks.prefix(("spec", "interfaces", index, "addresses", number), text)
+    for index, text in enumerate(resource.status.pod_cidrs if resource.status else ()):
+        yield from checks.prefix(("status", "podCIDRs", index), text)
 
 
 def _node_bgp(bgp: NodeBGP) -> Findings:
@@ -277,24 +287,25 @@ def _communities(spec: BGPConfigurationSpec) -> Findings:
     )
     if spec.communities and not spec.prefix_advertisements:
         yield Finding(("spec", "communities"), "no prefix is announced with them", "add prefixAdvertisements")
-    for index, community in enumerate(spec.communities):
+    for index, named in enumerate(spec.communities):
         path: Path = ("spec", "communities", index)
-        if not community.name:
+        if not named.name:
             yield Finding(
                 (*path, "name"), "the community has no name", "add one, for prefixAdvertisements to use"
             )
-        yield from _community((*path, "value"), community.value)
-    names = {community.name for community in spec.communities}
+        yield from community((*path, "value"), named.value)
+    names = {named.name for named in spec.communities}
     for index, announced in enumerate(spec.prefix_advertisements):
         path = ("spec", "prefixAdvertisements", index)
         yield from checks.prefix((*path, "cidr"), announced.cidr)
         yield from checks.at_most((*path, "communities"), announced.communities, COMMUNITIES, "communities")
         for number, text in enumerate(announced.communities):
             if text not in names:
-                yield from _community((*path, "communities", number), text)
+                yield from community((*path, "communities", number), text)
 
 
-def _community(path: Path, text: str) -> Findings:
+def community(path: Path, text: str) -> Findings:
+    """A community of two numbers, or a large one of three."""
     found = _COMMUNITY.fullmatch(text)
     parts = [int(part) for part in found.groups() if part] if found else []
     if not parts or max(parts) > (0xFFFF if len(parts) == 2 else 0xFFFFFFFF):
@@ -356,6 +367,8 @@ def bgp_peer(resource: BGPPeer) -> Findings:
                 (*path, "reachableBy"), "a gateway needs the address of the peer behind it", "add peerIP"
             )
         yield from checks.address((*path, "reachableBy"), spec.reachable_by, family)
+    for index, name in enumerate(spec.filters):
+        yield from checks.dns_subdomain((*path, "filters", index), name)
     yield from _password((*path, "password"), spec.password)
     yield from checks.duration((*path, "maxRestartTime"), spec.max_restart_time)
     yield from checks.duration((*path, "keepaliveTime"), spec.keepalive_time)

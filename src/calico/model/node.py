@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from msgspec import field
 
@@ -34,6 +34,28 @@ class OrchRef(Strict, frozen=True, kw_only=True):
     orchestrator: str = ""
 
 
+class NodeWireguard(Strict, frozen=True, kw_only=True):
+    """The addresses of a node's WireGuard interfaces."""
+
+    interface_ipv4_address: str = field(default="", name="interfaceIPv4Address")
+    interface_ipv6_address: str = field(default="", name="interfaceIPv6Address")
+
+
+class NodeInterface(Strict, frozen=True, kw_only=True):
+    """One interface of a node, with its addresses."""
+
+    name: str = ""
+    addresses: list[str] = []
+
+
+class NodeStatus(Strict, frozen=True, kw_only=True):
+    """What a node's agent and its orchestrator say of it."""
+
+    wireguard_public_key: str = ""
+    wireguard_public_key_v6: str = ""
+    pod_cidrs: list[str] = field(default_factory=list, name="podCIDRs")
+
+
 class NodeSpec(Strict, frozen=True, kw_only=True):
     """A host."""
 
@@ -44,8 +66,8 @@ class NodeSpec(Strict, frozen=True, kw_only=True):
     vxlan_tunnel_mac_addr_v6: str = field(default="", name="vxlanTunnelMACAddrV6")
     orch_refs: list[OrchRef] = []
     addresses: list[NodeAddress] = []
-    wireguard: dict[str, Any] | None = None
-    interfaces: list[dict[str, Any]] = []
+    wireguard: NodeWireguard | None = None
+    interfaces: list[NodeInterface] = []
 
 
 class Node(Resource, frozen=True, kw_only=True, tag=True):
@@ -62,10 +84,16 @@ class Node(Resource, frozen=True, kw_only=True, tag=True):
     )
 
     spec: NodeSpec = field(default_factory=NodeSpec)
-    status: dict[str, Any] | None = None
+    status: NodeStatus | None = None
 
     def problems(self) -> Findings:
         """See ``Resource.problems``."""
         from calico.model.network_validation import node
 
         return node(self)
+
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import node
+
+        return node(self.spec)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from calico.model.errors import Findings
 from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, shown
+from calico.model.status import Conditions
 
 Action = Literal["Allow", "Deny", "Log", "Pass"]
 PolicyType = Literal["Ingress", "Egress"]
@@ -140,7 +141,32 @@ def with_types(spec: S) -> S:
     return replace(spec, types=[*types, "Egress"] if spec.egress else types)
 
 
-class NetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
+class TieredPolicy(Resource, frozen=True, kw_only=True):
+    """What all policies that stand in a tier have in common, enforced ones and staged ones."""
+
+    COLUMNS: ClassVar[tuple[Column, ...]] = POLICY_COLUMNS
+
+    spec: PolicySpec = field(default_factory=PolicySpec)
+
+    def name_problems(self) -> Findings:
+        """One DNS label or two, or the reserved forms of policies of a namespace."""
+        from calico.model.policy_validation import policy_name
+
+        return policy_name(self.metadata.name, namespaced=self.NAMESPACED)
+
+    def problems(self) -> Findings:
+        """See ``Resource.problems``."""
+        from calico.model.policy_validation import policy
+
+        return policy(self)
+
+    def defaulted(self) -> Self:
+        """The directions that the rules imply, and the label that says the tier."""
+        labels = {**self.metadata.labels, TIER_LABEL: self.spec.tier}
+        return replace(self, metadata=replace(self.metadata, labels=labels), spec=with_types(self.spec))
+
+
+class NetworkPolicy(TieredPolicy, frozen=True, kw_only=True, tag=True):
     """Policy for the endpoints of one namespace."""
 
     PLURAL: ClassVar[str] = "networkpolicies"
@@ -154,53 +180,27 @@ class NetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
         "pol",
         "pols",
     )
-    COLUMNS: ClassVar[tuple[Column, ...]] = POLICY_COLUMNS
 
-    spec: PolicySpec = field(default_factory=PolicySpec)
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import policy
 
-    def name_problems(self) -> Findings:
-        """See ``Resource.name_problems``."""
-        from calico.model.policy_validation import policy_name
-
-        return policy_name(self.metadata.name, namespaced=self.NAMESPACED)
-
-    def problems(self) -> Findings:
-        """See ``Resource.problems``."""
-        from calico.model.policy_validation import policy
-
-        return policy(self)
-
-    def defaulted(self) -> Self:
-        """The directions that the rules imply, and the label that says the tier."""
-        labels = {**self.metadata.labels, TIER_LABEL: self.spec.tier}
-        return replace(self, metadata=replace(self.metadata, labels=labels), spec=with_types(self.spec))
+        return policy(self.spec)
 
 
-class GlobalNetworkPolicy(Resource, frozen=True, kw_only=True, tag=True):
+class GlobalNetworkPolicy(TieredPolicy, frozen=True, kw_only=True, tag=True):
     """Policy for any endpoint, host endpoints included."""
 
     PLURAL: ClassVar[str] = "globalnetworkpolicies"
     SHORT: ClassVar[tuple[str, ...]] = ("gnp", "cgnp", "gnps")
-    COLUMNS: ClassVar[tuple[Column, ...]] = POLICY_COLUMNS
 
     spec: GlobalPolicySpec = field(default_factory=GlobalPolicySpec)
 
-    def name_problems(self) -> Findings:
-        """See ``Resource.name_problems``."""
-        from calico.model.policy_validation import policy_name
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import policy
 
-        return policy_name(self.metadata.name, namespaced=self.NAMESPACED)
-
-    def problems(self) -> Findings:
-        """See ``Resource.problems``."""
-        from calico.model.policy_validation import policy
-
-        return policy(self)
-
-    def defaulted(self) -> Self:
-        """The directions that the rules imply, and the label that says the tier."""
-        labels = {**self.metadata.labels, TIER_LABEL: self.spec.tier}
-        return replace(self, metadata=replace(self.metadata, labels=labels), spec=with_types(self.spec))
+        return policy(self.spec)
 
 
 class TierSpec(Strict, frozen=True, kw_only=True):
@@ -214,9 +214,11 @@ class Tier(Resource, frozen=True, kw_only=True, tag=True):
     """A group of policies that is evaluated as a unit, in order."""
 
     PLURAL: ClassVar[str] = "tiers"
+    STATUS: ClassVar[bool] = True
     COLUMNS: ClassVar[tuple[Column, ...]] = (NAME_COLUMN, Column("ORDER", lambda r: shown(r.spec.order)))
 
     spec: TierSpec = field(default_factory=TierSpec)
+    status: Conditions | None = None
 
     def name_problems(self) -> Findings:
         """A tier's name is a DNS label: it stands before a dot in names of policies."""
@@ -270,3 +272,9 @@ class Profile(Resource, frozen=True, kw_only=True, tag=True):
         from calico.model.policy_validation import profile
 
         return profile(self)
+
+    def not_done(self) -> Findings:
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import profile
+
+        return profile(self.spec)

@@ -28,14 +28,13 @@ from calico.model.policy import (
     DEFAULT_ALLOW_PROFILE,
     DEFAULT_TIER,
     EntityRule,
-    GlobalNetworkPolicy,
     GlobalPolicySpec,
     HTTPMatch,
-    NetworkPolicy,
     PolicySpec,
     Profile,
     Rule,
     Tier,
+    TieredPolicy,
 )
 
 RULES: Final = 1024
@@ -66,8 +65,8 @@ def policy_name(name: str, *, namespaced: bool) -> Findings:
         )
 
 
-def policy(resource: NetworkPolicy | GlobalNetworkPolicy) -> Findings:
-    """A policy, of a namespace or of all."""
+def policy(resource: TieredPolicy) -> Findings:
+    """A policy, of a namespace or of all, enforced or staged."""
     path: Path = ("spec",)
     spec: PolicySpec = resource.spec
     yield from checks.dns_label((*path, "tier"), spec.tier)
@@ -77,8 +76,8 @@ def policy(resource: NetworkPolicy | GlobalNetworkPolicy) -> Findings:
         yield Finding((*path, "types"), "a type is listed twice", "name each once")
     for index, hint in enumerate(spec.performance_hints):
         yield from checks.one_of((*path, "performanceHints", index), hint, ("AssumeNeededOnEveryNode",))
-    if isinstance(resource, GlobalNetworkPolicy):
-        yield from _global(path, resource.spec)
+    if isinstance(spec, GlobalPolicySpec):
+        yield from _global(path, spec)
     for which, listed in (("ingress", spec.ingress), ("egress", spec.egress)):
         yield from _rules((*path, which), which, listed, namespaced=resource.NAMESPACED)
 

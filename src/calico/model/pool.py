@@ -8,8 +8,9 @@ from msgspec import field
 from msgspec.structs import replace
 
 from calico.model.address import AddressError, parse_cidr
-from calico.model.errors import Finding, Findings
+from calico.model.errors import Findings
 from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, shown
+from calico.model.status import Conditions
 
 Encapsulation = Literal["Never", "Always", "CrossSubnet"]
 
@@ -35,6 +36,7 @@ class IPPool(Resource, frozen=True, kw_only=True, tag=True):
 
     PLURAL: ClassVar[str] = "ippools"
     SHORT: ClassVar[tuple[str, ...]] = ("ipp", "ipps", "pool", "pools")
+    STATUS: ClassVar[bool] = True
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,
         Column("CIDR", lambda r: r.spec.cidr),
@@ -48,6 +50,7 @@ class IPPool(Resource, frozen=True, kw_only=True, tag=True):
     )
 
     spec: IPPoolSpec
+    status: Conditions | None = None
 
     def problems(self) -> Findings:
         """See ``Resource.problems``."""
@@ -84,11 +87,7 @@ class IPPool(Resource, frozen=True, kw_only=True, tag=True):
         return replace(self, spec=complete)
 
     def not_done(self) -> Findings:
-        """Encapsulation: this system routes without it."""
-        for name, mode in (("ipipMode", self.spec.ipip_mode), ("vxlanMode", self.spec.vxlan_mode)):
-            if mode not in {None, "Never"}:
-                yield Finding(
-                    ("spec", name),
-                    f"{mode} is stored, but packets are routed without encapsulation",
-                    "set it to Never, and let the fabric carry the pool's addresses",
-                )
+        """See ``Resource.not_done``."""
+        from calico.model.not_done import pool
+
+        return pool(self.spec)

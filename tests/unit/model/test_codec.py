@@ -14,7 +14,7 @@ from calico.model.errors import InvalidResources, ModelError
 from calico.model.ipam import AllocationAttribute, BlockAffinity, IPAMBlock, IPAMHandle
 from calico.model.keys import Key, key_of
 from calico.model.networkset import GlobalNetworkSet, NetworkSetSpec
-from calico.model.node import Node
+from calico.model.node import Node, NodeStatus
 from calico.model.policy import (
     ICMP,
     EntityRule,
@@ -299,7 +299,7 @@ EXAMPLES = [
     ),
     BGPPeer(metadata=Metadata(name="p"), spec=BGPPeerSpec(peer_ip="10.0.0.1", ttl_security=0)),
     IPPool(metadata=Metadata(name="i"), spec=IPPoolSpec(cidr="10.0.0.0/16", block_size=26)),
-    Node(metadata=Metadata(name="n"), status={"podCIDRs": ["10.0.0.0/24"]}),
+    Node(metadata=Metadata(name="n"), status=NodeStatus(pod_cidrs=["10.0.0.0/24"])),
     WorkloadEndpoint(
         metadata=Metadata(name="n-cni-0123-eth0", namespace="ns"),
         spec=WorkloadEndpointSpec(
