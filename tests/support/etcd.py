@@ -1,6 +1,7 @@
 """Real etcd for tests: members that are started, killed, paused, cut off and restored, and gone after the test.
 
-Data is in the test's directory, ports are free ones of loopback. A member dies with the process that started it.
+Data is in the test's directory, ports are free ones of loopback. A member dies with the thread that started it,
+which is why tests start members in their main thread, and only wait in others.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class Member:
     peer_port: int
     tls: Certificates | None = None
     options: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
+    """The command that runs its program somewhere else, such as ``ip netns exec``."""
     process: subprocess.Popen[bytes] | None = None
-    restored: bool = False
 
     @property
     def endpoint(self) -> Endpoint:
@@ -75,7 +77,7 @@ class Member:
     def start(self, members: Sequence[Member]) -> None:
         """Start the server; a member of the cluster of ``members``."""
         command = [
-            "setpriv", "--pdeathsig", "KILL",
+            *self.inside, "setpriv", "--pdeathsig", "KILL",
             "etcd",
             "--name", self.name,
             "--data-dir", str(self.data),
@@ -171,10 +173,18 @@ class Cluster:
 
     def start(self) -> None:
         """Start all that do not run, and wait until they serve."""
+        self._launch()
+        self.wait()
+
+    async def begin(self) -> None:
+        """The same while others go on."""
+        self._launch()
+        await asyncio.to_thread(self.wait)
+
+    def _launch(self) -> None:
         for member in self.members:
             if member.process is None:
                 member.start(self.members)
-        self.wait()
 
     def wait(self) -> None:
         """Wait until every member serves."""
@@ -256,8 +266,7 @@ class Cluster:
         return path
 
     def restore(self, backup: Path, *, token: str = "etcd-cluster") -> None:
-        """Kill all members, put ``backup`` in the place of their data, and start them."""
-        self.kill()
+        """Put ``backup`` in the place of the data of all members, none of which runs."""
         for member in self.members:
             shutil.rmtree(member.data)
             subprocess.run(
@@ -271,7 +280,6 @@ class Cluster:
                 ],
                 check=True, capture_output=True, timeout=60, env={**os.environ, "ETCDCTL_API": "3"},
             )  # fmt: skip
-        self.start()
 
 
 @dataclass

@@ -88,7 +88,7 @@ class EtcdSettings:
     """How long one endpoint may take to answer; after that the next is asked, if the question may be repeated."""
     heartbeat: float = 2.0
     """After how long a silence a watch asks whether its endpoint still lives, and how long that may take to answer."""
-    resume_timeout: float = 8.0
+    resume_timeout: float = 5.0
     """For how long a watch that was broken tries to go on before it gives up."""
 
     def __post_init__(self) -> None:
