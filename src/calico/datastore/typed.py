@@ -6,7 +6,10 @@ Next: ``cli`` and the agent's API; IPAM, whose records are no resources, uses th
 
 A write succeeds only over what its writer has seen: the resource's resourceVersion where it has one, else
 what is read just before, again and again if others are quicker, but not for ever. A write that ends in
-``Unavailable`` may have happened.
+``Unavailable`` may have happened. What is written over keeps the fields that only a newer writer knows.
+
+Before Calico 3.30 a policy ``web`` of tier ``default`` was stored as ``default.web``. Where that is stored and
+``web`` is not, whoever asks for ``web`` gets it, and changes it in its place: there is never a second copy.
 """
 
 from __future__ import annotations
@@ -14,20 +17,26 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
 from calico.datastore.api import Conflict, Entry, Store
-from calico.model.codec import decode, encode
+from calico.model.codec import RECORDS, decode, encode
 from calico.model.errors import ModelError
-from calico.model.keys import Key, key_of, kind_prefix, parse_path
+from calico.model.keys import KINDS, Key, key_of, kind_prefix, parse_path
+from calico.model.policy import DEFAULT_TIER
 from calico.model.resource import Metadata, Resource
+from calico.model.unknown import carried_bytes
 
 R = TypeVar("R", bound=Resource)
 
 ATTEMPTS: Final = 5
 """How often a write is tried when others are quicker."""
+
+_ONCE_PREFIXED: Final = frozenset(
+    {"GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy"}
+)
 
 
 def timestamp() -> str:
@@ -40,6 +49,17 @@ def new_uid() -> str:
     return str(uuid.uuid4())
 
 
+class Stored(NamedTuple):
+    """What is stored of a resource: under which key, and the entry there."""
+
+    key: Key
+    entry: Entry
+
+    def resource(self) -> Resource:
+        """The resource; ModelError if the entry holds none."""
+        return _resource(self.key, self.entry)
+
+
 class Resources:
     """The resources in ``store``. ``now`` and ``uid`` give what a new resource is stamped with."""
 
@@ -50,31 +70,47 @@ class Resources:
         self._now = now
         self._uid = uid
 
-    async def get(self, key: Key) -> Resource | None:
-        """The resource at ``key``, or None; ModelError if what is stored there is none."""
+    async def find(self, key: Key, *, tier: str = DEFAULT_TIER) -> Stored | None:
+        """What is stored of the resource ``key``, readable or not; None if nothing is.
+
+        With ``tier`` a policy's former name counts only if the policy belongs to tier ``default``.
+        """
         entry = await self.store.get(key.path)
-        return None if entry is None else _resource(key, entry)
+        former = _former(key, tier) if entry is None else None
+        if former is not None:
+            key, entry = former, await self.store.get(former.path)
+        return None if entry is None else Stored(key, entry)
+
+    async def get(self, key: Key) -> Resource | None:
+        """The resource ``key``, or None; ModelError if what is stored there is none."""
+        stored = await self.find(key)
+        return None if stored is None else stored.resource()
 
     async def create(self, resource: R) -> R:
         """Store a resource where none is; Conflict if there is. A resourceVersion it brings does not count."""
+        key = key_of(resource)
+        former = _former(key, tier_of(resource))
+        other = None if former is None else await self.store.get(former.path)
+        if other is not None:
+            raise Conflict(other.path, other.revision)
         stamped = replace(resource, metadata=self._fresh(resource.metadata))
-        return _at(stamped, await self.store.create(key_of(resource).path, encode(stamped)))
+        return _at(stamped, await self.store.create(key.path, encode(stamped)))
 
     async def update(self, resource: R) -> R:
         """Put a resource over the one that is stored, which keeps its uid and creationTimestamp.
 
         Conflict if none is stored, or if ``resource`` has a resourceVersion that is no longer the stored one's.
         """
-        path = key_of(resource).path
+        key = key_of(resource)
         given = resource.metadata.resource_version
         for attempt in range(1, ATTEMPTS + 1):
-            current = await self.store.get(path)
+            current = await self.find(key, tier=tier_of(resource))
             if current is None:
-                raise Conflict(path, None)
-            if given not in {None, str(current.revision)}:
-                raise Conflict(path, current.revision)
+                raise Conflict(key.path, None)
+            if given not in {None, str(current.entry.revision)}:
+                raise Conflict(key.path, current.entry.revision)
             try:
-                return await self._put(resource, current)
+                return await self.put(resource, current)
             except Conflict:
                 if attempt == ATTEMPTS:
                     raise
@@ -105,15 +141,15 @@ class Resources:
         at ``key``, or after the last attempt.
         """
         for attempt in range(1, attempts + 1):
-            current = await self.store.get(key.path)
+            current = await self.find(key)
             if current is None:
                 raise Conflict(key.path, None)
-            before = _resource(key, current)
+            before = current.resource()
             after = change(before)
             if after == before:
                 return before
             try:
-                return await self._put(after, current)
+                return await self.put(after, current)
             except Conflict:
                 if attempt == attempts:
                     raise
@@ -121,6 +157,9 @@ class Resources:
 
     async def delete(self, key: Key, *, resource_version: str | None = None) -> None:
         """Remove the resource at ``key``; Conflict if there is none, or ``resource_version`` is not its own."""
+        former = _former(key)
+        if former is not None and await self.store.get(key.path) is None:
+            key = former
         if resource_version is None:
             await self.store.delete(key.path, revision=None)
             return
@@ -151,20 +190,26 @@ class Resources:
                 bad(key, error)
         return tuple(found)
 
-    async def _put(self, resource: R, current: Entry) -> R:
-        """Put ``resource`` over ``current``, of which it keeps the identity."""
-        key = key_of(resource)
+    async def put(self, resource: R, current: Stored) -> R:
+        """Put ``resource`` over ``current``, of which it keeps identity, name, and what only its writer knew.
+
+        Conflict if something else is stored there by now.
+        """
+        key, entry = current
         try:
-            kept = _resource(key, current).metadata
+            kept = current.resource().metadata
         except ModelError:
             kept = Metadata()
         metadata = replace(
             resource.metadata,
+            name=key.name,
             uid=kept.uid or resource.metadata.uid,
             creation_timestamp=kept.creation_timestamp or resource.metadata.creation_timestamp,
         )
         stamped = replace(resource, metadata=self._fresh(metadata))
-        return _at(stamped, await self.store.put(key.path, encode(stamped), revision=current.revision))
+        kind = RECORDS.get(key.kind) or KINDS[key.kind]
+        value = carried_bytes(entry.value, encode(stamped), kind)
+        return _at(stamped, await self.store.put(key.path, value, revision=entry.revision))
 
     def _fresh(self, metadata: Metadata) -> Metadata:
         """``metadata`` with an identity, the one that it has or a new one, and no resourceVersion."""
@@ -174,6 +219,18 @@ class Resources:
             creation_timestamp=metadata.creation_timestamp or self._now(),
             resource_version=None,
         )
+
+
+def tier_of(resource: Resource) -> str:
+    """The tier of a policy; of what has none, the tier of policies that name none."""
+    return getattr(getattr(resource, "spec", None), "tier", None) or DEFAULT_TIER
+
+
+def _former(key: Key, tier: str = DEFAULT_TIER) -> Key | None:
+    """The key that a policy of tier ``default`` had before Calico 3.30; None if that is the same."""
+    if key.kind not in _ONCE_PREFIXED or tier != DEFAULT_TIER or "." in key.name:
+        return None
+    return key._replace(name=f"{DEFAULT_TIER}.{key.name}")
 
 
 def _at(resource: R, revision: int) -> R:

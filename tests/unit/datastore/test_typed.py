@@ -20,6 +20,7 @@ from calico.model.endpoint import WorkloadEndpoint
 from calico.model.errors import ModelError
 from calico.model.keys import Key, key_of
 from calico.model.node import Node
+from calico.model.policy import NetworkPolicy, PolicySpec
 from calico.model.resource import Metadata, Resource
 
 NOW = "2026-01-02T03:04:05Z"
@@ -328,3 +329,74 @@ def test_open_store_by_location(tmp_path: Path) -> None:
         assert not store.path.exists()
     with pytest.raises(StoreError, match="no store that is known here"):
         open_store("https://127.0.0.1:2379")
+
+
+# --- what other writers left -------------------------------------------------------------------------
+
+POLICY = "/calico/resources/v3/projectcalico.org/networkpolicies/shop/"
+OLD = b'{"kind":"NetworkPolicy","metadata":{"name":"default.web","uid":"u"},"spec":{"order":1,"hue":"blue"}}'
+
+
+def web(order: int, tier: str = "default", name: str = "web") -> NetworkPolicy:
+    return NetworkPolicy(
+        metadata=Metadata(name=name, namespace="shop"), spec=PolicySpec(tier=tier, order=order)
+    )
+
+
+@pytest.mark.parametrize("verb", ["update", "apply", "modify"])
+def test_what_a_newer_writer_stored_is_kept(verb: str) -> None:
+    """A field that this program does not know stays, however the resource is written."""
+
+    async def test(store: Rival, resources: Resources) -> None:
+        await store.put(A.path, b'{"kind":"Node","spec":{"rack":7},"metadata":{"name":"a"}}', revision=None)
+        if verb == "modify":
+            await resources.modify(A, lambda resource: label(resource, "x"))
+        else:
+            await getattr(resources, verb)(node(labels={"value": "x"}))
+        entry = await store.get(A.path)
+        assert entry is not None
+        tree = json.loads(entry.value)
+        assert (tree["spec"]["rack"], tree["metadata"]["labels"]) == (7, {"value": "x"})
+
+    run(test)
+
+
+@pytest.mark.parametrize("verb", ["update", "apply", "modify"])
+def test_a_policy_of_an_old_store_is_changed_in_its_place(verb: str) -> None:
+    """Asked for web, default.web is meant where web itself is not; there is never a second copy."""
+
+    async def test(store: Rival, resources: Resources) -> None:
+        await store.put(f"{POLICY}default.web", OLD, revision=None)
+        key = Key("NetworkPolicy", "web", "shop")
+        found = await resources.get(key)
+        assert found is not None
+        assert found.metadata.name == "default.web"
+        with pytest.raises(Conflict):
+            await resources.create(web(2))
+        if verb == "modify":
+            await resources.modify(key, lambda resource: replace(resource, spec=PolicySpec(order=2)))
+        else:
+            await getattr(resources, verb)(web(2))
+        (entry,) = (await store.list("/")).entries
+        tree = json.loads(entry.value)
+        assert (entry.path, tree["metadata"]["name"]) == (f"{POLICY}default.web", "default.web")
+        assert (tree["metadata"]["uid"], tree["spec"]["order"], tree["spec"]["hue"]) == ("u", 2, "blue")
+        await resources.delete(key)
+        assert (await store.list("/")).entries == ()
+
+    run(test)
+
+
+def test_only_a_policy_of_the_default_tier_had_another_name() -> None:
+    """A policy of another tier is another policy; one that is stored under the plain name is meant first."""
+
+    async def test(store: Rival, resources: Resources) -> None:
+        await store.put(f"{POLICY}default.web", OLD, revision=None)
+        await resources.apply(web(3, tier="security"))
+        found = await resources.get(Key("NetworkPolicy", "web", "shop"))
+        assert found is not None
+        assert found.metadata.name == "web"
+        await resources.delete(Key("NetworkPolicy", "web", "shop"))
+        assert [each.metadata.name for each in await resources.list("NetworkPolicy")] == ["default.web"]
+
+    run(test)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calico.model import codec
+from calico.model.ipam import BlockAffinity
 from calico.model.keys import key_of
 from calico.model.node import Node
 from calico.model.policy import NetworkPolicy
@@ -140,3 +141,12 @@ def test_whatever_is_stored_nothing_unknown_is_lost_and_nothing_known_changes(
         assert codec.decode(key, json.dumps(result).encode(), 1) == codec.decode(key, codec.encode(other), 1)
         assert result[NEW] == []
         assert result["metadata"][NEW] == ["metadata"]
+
+
+def test_records_of_ipam_keep_what_they_do_not_know() -> None:
+    """Their types tolerate unknown fields; none is lost all the same."""
+    before = b'{"state":"pending","deleted":false,"x":1}'
+    assert json.loads(carried_bytes(before, b'{"state":"confirmed"}', BlockAffinity)) == {
+        "state": "confirmed",
+        "x": 1,
+    }
