@@ -130,6 +130,8 @@ class Cluster:
 
     directory: Path
     members: list[Member] = field(default_factory=list)
+    user: str = ""
+    """As whom etcdctl speaks, with its password, where the servers know users."""
 
     @classmethod
     def make(
@@ -202,14 +204,14 @@ class Cluster:
             member.kill()
 
     def control(
-        self, *arguments: str, user: str = "", check: bool = True, endpoint: Endpoint | None = None
+        self, *arguments: str, check: bool = True, endpoint: Endpoint | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run etcdctl, at one endpoint or all."""
         tls = self.members[0].tls
         endpoints = [endpoint] if endpoint else [member.endpoint for member in self.members]
         command = ["etcdctl", "--endpoints", ",".join(map(str, endpoints)), "--command-timeout", "3s"]
-        if user:
-            command += ["--user", user]
+        if self.user:
+            command += ["--user", self.user]
         if tls is not None:
             command += [
                 "--cacert",

@@ -78,7 +78,6 @@ def plain(status: str, words: str) -> str:
 
 def refusal(fault: Fault, words: str, *, user: str, what: str) -> StoreError:
     """What to raise for a LOGIN, DENIED or REFUSED that stays: ``user`` asked to do ``what``."""
-    who = f"the user {user!r}" if user else "clients without a user name"
     if "space exceeded" in words:
         return Unavailable(
             "etcd is full and takes no writes; compact and defragment it, or raise its --quota-backend-bytes,"
@@ -87,16 +86,19 @@ def refusal(fault: Fault, words: str, *, user: str, what: str) -> StoreError:
     if fault is Fault.REFUSED:
         hint = "; its --max-request-bytes is the limit" if "too large" in words else ""
         return StoreError(f"etcd refused to {what}: {plain('', words)}{hint}")
-    if fault is Fault.LOGIN and not user:
-        return Unavailable(f"etcd wants a login to {what}; set ETCD_USERNAME and ETCD_PASSWORD")
+    if not user:
+        return Unavailable(
+            f"etcd does not let a client without a login {what}; set ETCD_USERNAME and ETCD_PASSWORD,"
+            " or grant a role to the user that its certificate names"
+        )
     if fault is Fault.LOGIN:
         return Unavailable(
-            f"etcd takes no login of {who} as valid: {plain('', words)}; its servers' logs say more"
+            f"etcd takes no login of the user {user!r} as valid ({plain('', words)}); its servers' logs say more"
         )
     if "authentication failed" in words:
         return Unavailable(
-            f"etcd does not accept {who} with this password; check ETCD_USERNAME and ETCD_PASSWORD"
+            f"etcd does not accept the user {user!r} with this password; check ETCD_USERNAME and ETCD_PASSWORD"
         )
     return Unavailable(
-        f"etcd does not let {who} {what}; grant a role that may (etcdctl role grant-permission)"
+        f"etcd does not let the user {user!r} {what}; grant a role that may (etcdctl role grant-permission)"
     )
