@@ -22,7 +22,8 @@ import msgspec
 from msgspec.structs import replace
 
 from calico.model.errors import Finding, InvalidResources, ModelError, Path, Problem
-from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
+from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMConfig, IPAMHandle, Record
+from calico.model.ipam_kinds import VIEWS, View
 from calico.model.keys import BY_TYPE, KINDS, Key
 from calico.model.resource import API_VERSION, Resource
 from calico.model.schema import Misfit, fitted, misfits, nearest, schema, shown, without_nulls
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from calico.model.yaml_text import Places
 
 RECORDS: Final[dict[str, type[Record]]] = {
-    kind.__name__: kind for kind in (BlockAffinity, IPAMBlock, IPAMHandle)
+    "BlockAffinity": BlockAffinity,
+    "IPAMBlock": IPAMBlock,
+    "IPAMConfiguration": IPAMConfig,
+    "IPAMHandle": IPAMHandle,
 }
 """IPAM's records, by the kind of their keys."""
 
@@ -294,10 +298,17 @@ _encoder: Final = msgspec.json.Encoder(order="deterministic")
 
 
 def encode(value: Resource | Record) -> bytes:
-    """JSON for the store: apiVersion and kind first, no resourceVersion; equal values give equal bytes."""
+    """JSON for the store: apiVersion and kind first, no resourceVersion; equal values give equal bytes.
+
+    Of a view of a record, the record.
+    """
+    if isinstance(value, View):
+        value = value.to_record()
     if isinstance(value, Record):
         return _encoder.encode(value)
-    bare = replace(value, api_version=API_VERSION, metadata=replace(value.metadata, resource_version=None))
+    bare = replace(
+        value, api_version=value.API_VERSION, metadata=replace(value.metadata, resource_version=None)
+    )
     head = f'{{"apiVersion":"{value.API_VERSION}",'.encode()
     return head + _encoder.encode(bare)[1:]  # msgspec leaves the default apiVersion out
 
@@ -327,6 +338,15 @@ def decode(key: Key, value: bytes, revision: int) -> Resource | Record:
         resource_version=str(revision),
     )
     return replace(found, metadata=metadata)
+
+
+def decode_resource(key: Key, value: bytes, revision: int) -> Resource:
+    """What ``decode`` gives; a record of IPAM as the resource that is a view of it."""
+    found = decode(key, value, revision)
+    if isinstance(found, Resource):
+        return found
+    view = VIEWS[key.kind].from_record(key.name, key.namespace, found)
+    return replace(view, metadata=replace(view.metadata, resource_version=str(revision)))
 
 
 def _decoded(kind: type[Resource | Record], value: bytes) -> Resource | Record:

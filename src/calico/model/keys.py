@@ -5,7 +5,9 @@ Out:  the path, or the key; ``None`` for paths that are not ours to understand.
 Next: ``model.codec`` turns the value at the path into a resource and back.
 
 For IPAM's keys ``name`` is the block's CIDR or the handle's id, and ``namespace`` of a
-``BlockAffinity`` is the owner, "host:<node>" or "virtual:<name>".
+``BlockAffinity`` is the owner, "host:<node>" or "virtual:<name>". As a resource a block has another name,
+without dots and slash: a key takes that, too. An affinity's name as a resource does not say where its owner
+ends, so a key with that has no path of its own; ``datastore.typed`` looks for it.
 """
 
 from __future__ import annotations
@@ -13,26 +15,47 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from calico.model.bgp import BGPConfiguration, BGPPeer
+from calico.model.bgpfilter import BGPFilter
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
+from calico.model.errors import ModelError
+from calico.model.ipam_kinds import CONFIGURATION, BlockAffinity, IPAMBlock, IPAMConfiguration, IPAMHandle
+from calico.model.livemigration import LiveMigration
+from calico.model.names import cidr_of_name
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.node import Node
 from calico.model.policy import GlobalNetworkPolicy, NetworkPolicy, Profile, Tier
 from calico.model.pool import IPPool
+from calico.model.reservation import IPReservation
 from calico.model.resource import Resource, kind_word
+from calico.model.staged import (
+    StagedGlobalNetworkPolicy,
+    StagedKubernetesNetworkPolicy,
+    StagedNetworkPolicy,
+)
 
 KINDS: Final[dict[str, type[Resource]]] = {
     kind.__name__: kind
     for kind in (
         BGPConfiguration,
+        BGPFilter,
         BGPPeer,
+        BlockAffinity,
         GlobalNetworkPolicy,
         GlobalNetworkSet,
         HostEndpoint,
+        IPAMBlock,
+        IPAMConfiguration,
+        IPAMHandle,
         IPPool,
+        IPReservation,
+        LiveMigration,
         NetworkPolicy,
         NetworkSet,
         Node,
         Profile,
+        StagedGlobalNetworkPolicy,
+        StagedKubernetesNetworkPolicy,
+        StagedNetworkPolicy,
         Tier,
         WorkloadEndpoint,
     )
@@ -41,6 +64,17 @@ KINDS: Final[dict[str, type[Resource]]] = {
 
 ROOT: Final = "/calico/"
 IPAM: Final = "/calico/ipam/v2/"
+
+_BLOCKS: Final = f"{IPAM}assignment/"
+_HANDLES: Final = f"{IPAM}handle/"
+_CONFIGURATION: Final = f"{IPAM}config"
+_IPAM_PREFIXES: Final = {
+    "BlockAffinity": IPAM,
+    "IPAMBlock": _BLOCKS,
+    "IPAMConfiguration": _CONFIGURATION,
+    "IPAMHandle": _HANDLES,
+}
+"""Where the records are that IPAM's kinds are views of; affinities of hosts and of others have no nearer one."""
 
 BY_TYPE: Final[dict[tuple[str, str], type[Resource]]] = {
     (kind.API_VERSION, kind_word(kind)): kind for kind in KINDS.values()
@@ -64,12 +98,15 @@ class Key(NamedTuple):
         """The key's path in the store."""
         match self.kind:
             case "IPAMBlock":
-                return f"{IPAM}assignment/{_family(self.name)}/block/{self.name.replace('/', '-')}"
+                cidr = _block(self.name)
+                return f"{_BLOCKS}{_family(cidr)}/block/{cidr.replace('/', '-')}"
             case "BlockAffinity":
                 owner_type, _, owner = self.namespace.partition(":")
                 return f"{IPAM}{owner_type}/{owner}/{_family(self.name)}/block/{self.name.replace('/', '-')}"
             case "IPAMHandle":
-                return f"{IPAM}handle/{self.name}"
+                return f"{_HANDLES}{self.name}"
+            case "IPAMConfiguration":
+                return _CONFIGURATION if self.name == CONFIGURATION else f"{_CONFIGURATION}/{self.name}"
         kind = KINDS[self.kind]
         middle = f"{self.namespace}/" if kind.NAMESPACED else ""
         return f"{_prefix(kind)}{middle}{self.name}"
@@ -96,6 +133,8 @@ def parse_path(path: str) -> Key | None:
                 return Key("BlockAffinity", _cidr(block), f"{owner_type}:{owner}")
             case ["handle", handle]:
                 return Key("IPAMHandle", handle)
+            case ["config"]:
+                return Key("IPAMConfiguration", CONFIGURATION)
         return None
     for depth in (1, 2):  # names hold no "/"
         prefix, *rest = path.rsplit("/", depth)
@@ -106,7 +145,7 @@ def parse_path(path: str) -> Key | None:
 
 
 def _prefix(kind: type[Resource]) -> str:
-    return f"{kind.STORED}{kind.SEGMENT or kind.PLURAL}/"
+    return _IPAM_PREFIXES.get(kind.__name__) or f"{kind.STORED}{kind.SEGMENT or kind.PLURAL}/"
 
 
 _BY_PREFIX: Final = {_prefix(kind): kind for kind in KINDS.values()}
@@ -119,3 +158,11 @@ def _family(cidr: str) -> str:
 def _cidr(segment: str) -> str:
     address, _, length = segment.rpartition("-")
     return f"{address}/{length}"
+
+
+def _block(name: str) -> str:
+    """The CIDR of a block that is called by it, or by its name as a resource."""
+    try:
+        return name if "/" in name else str(cidr_of_name(name))
+    except ModelError:
+        return name  # nothing is stored there

@@ -33,10 +33,6 @@ GOOD = {
 }
 
 
-OURS = [word for word, kind in KINDS.items() if kind.API_VERSION == API_VERSION]
-"""Kubernetes' own kinds have tests of their own."""
-
-
 def resource(kind, spec=None, **metadata):
     """A good resource of a kind, with some of its spec and metadata replaced."""
     name = {"WorkloadEndpoint": "n-k8s-p-eth0", "BGPConfiguration": "default"}.get(kind, "a")
@@ -55,14 +51,14 @@ def fields(found):
     return [".".join(map(str, finding.path)) for finding in problems_of(found)]
 
 
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", GOOD)
 def test_good_resources(kind):
     """An ordinary resource of each kind has no problems, also when everything is filled in."""
     assert problems_of(resource(kind)) == []
     assert problems_of(defaulted(resource(kind))) == []
 
 
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", GOOD)
 def test_sentences(kind):
     """Every finding says what is wrong, and what would be right."""
     findings = problems_of(resource(kind, name="A B", labels={"-": "a b"}, namespace="-"))
@@ -396,7 +392,7 @@ def test_default_names_of_endpoints():
     assert defaulted(resource("WorkloadEndpoint", {"node": ""}, name="")).metadata.name == ""
 
 
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", GOOD)
 def test_defaults_are_final(kind):
     """Filling in what is filled in changes nothing."""
     once = defaulted(resource(kind))
