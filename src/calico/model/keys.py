@@ -16,8 +16,10 @@ from typing import Final, NamedTuple
 
 from calico.model.bgp import BGPConfiguration, BGPPeer
 from calico.model.bgpfilter import BGPFilter
+from calico.model.cluster import CalicoNodeStatus, ClusterInformation, KubeControllersConfiguration
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.errors import ModelError
+from calico.model.felix import FelixConfiguration
 from calico.model.ipam_kinds import CONFIGURATION, BlockAffinity, IPAMBlock, IPAMConfiguration, IPAMHandle
 from calico.model.livemigration import LiveMigration
 from calico.model.names import cidr_of_name
@@ -40,6 +42,9 @@ KINDS: Final[dict[str, type[Resource]]] = {
         BGPFilter,
         BGPPeer,
         BlockAffinity,
+        CalicoNodeStatus,
+        ClusterInformation,
+        FelixConfiguration,
         GlobalNetworkPolicy,
         GlobalNetworkSet,
         HostEndpoint,
@@ -48,6 +53,7 @@ KINDS: Final[dict[str, type[Resource]]] = {
         IPAMHandle,
         IPPool,
         IPReservation,
+        KubeControllersConfiguration,
         LiveMigration,
         NetworkPolicy,
         NetworkSet,

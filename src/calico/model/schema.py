@@ -88,6 +88,8 @@ def misfits(tree: Any, of: inspect.Type, path: Path = ()) -> Iterator[Misfit]:
             if tree not in values:
                 words = list(map(str, values))
                 yield Misfit(Finding(path, f"{shown(tree)} is not allowed here", nearest(str(tree), words)))
+        case inspect.Metadata(type=plain):  # says more for editors only
+            yield from misfits(tree, plain, path)
         case _:
             yield from _scalar(tree, of, path)
 

@@ -50,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     refresh_interval: float = 90.0
     """Seconds between full read-backs of tables, routes and interfaces; 0 disables."""
     ipv6_support: bool = True
+    ip_forwarding: bool = True
+    """Whether the host is made to forward; a host without workloads may do without."""
+    log_severity: str = "Info"
 
     @property
     def accept_mark(self) -> int:
