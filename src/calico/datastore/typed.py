@@ -2,7 +2,8 @@
 
 In:   resources, and any store.
 Out:  the same as stored: with uid and creationTimestamp, and the revision as resourceVersion.
-Next: ``cli`` and the agent's API; IPAM, whose records are no resources, uses the store itself.
+Next: ``cli`` and the agent's API. IPAM reads and writes its records in the store itself; here people see and
+      change them through the kinds that are views of them (``model.ipam_kinds``).
 
 A write succeeds only over what its writer has seen: the resource's resourceVersion where it has one, else
 what is read just before, again and again if others are quicker, but not for ever. A write that ends in
@@ -22,8 +23,9 @@ from typing import Final, NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from calico.datastore.api import Conflict, Entry, Store
-from calico.model.codec import RECORDS, decode, encode
+from calico.model.codec import RECORDS, decode_resource, encode
 from calico.model.errors import ModelError
+from calico.model.ipam_kinds import View
 from calico.model.keys import KINDS, Key, key_of, kind_prefix, parse_path
 from calico.model.policy import DEFAULT_TIER
 from calico.model.resource import Metadata, Resource
@@ -57,7 +59,7 @@ class Stored(NamedTuple):
 
     def resource(self) -> Resource:
         """The resource; ModelError if the entry holds none."""
-        return _resource(self.key, self.entry)
+        return decode_resource(self.key, self.entry.value, self.entry.revision)
 
 
 class Resources:
@@ -75,6 +77,7 @@ class Resources:
 
         With ``tier`` a policy's former name counts only if the policy belongs to tier ``default``.
         """
+        key = await self._placed(key)
         entry = await self.store.get(key.path)
         former = _former(key, tier) if entry is None else None
         if former is not None:
@@ -93,7 +96,7 @@ class Resources:
         other = None if former is None else await self.store.get(former.path)
         if other is not None:
             raise Conflict(other.path, other.revision)
-        stamped = replace(resource, metadata=self._fresh(resource.metadata))
+        stamped = self._stamped(resource, resource.metadata)
         return _at(stamped, await self.store.create(key.path, encode(stamped)))
 
     async def update(self, resource: R) -> R:
@@ -157,6 +160,7 @@ class Resources:
 
     async def delete(self, key: Key, *, resource_version: str | None = None) -> None:
         """Remove the resource at ``key``; Conflict if there is none, or ``resource_version`` is not its own."""
+        key = await self._placed(key)
         former = _former(key)
         if former is not None and await self.store.get(key.path) is None:
             key = former
@@ -180,10 +184,10 @@ class Resources:
         found = []
         for entry in listing.entries:
             key = parse_path(entry.path)
-            if key is None:
+            if key is None or key.kind != kind:
                 continue
             try:
-                found.append(_resource(key, entry))
+                found.append(Stored(key, entry).resource())
             except ModelError as error:
                 if bad is None:
                     raise
@@ -206,19 +210,33 @@ class Resources:
             uid=kept.uid or resource.metadata.uid,
             creation_timestamp=kept.creation_timestamp or resource.metadata.creation_timestamp,
         )
-        stamped = replace(resource, metadata=self._fresh(metadata))
+        stamped = self._stamped(resource, metadata)
         kind = RECORDS.get(key.kind) or KINDS[key.kind]
         value = carried_bytes(entry.value, encode(stamped), kind)
         return _at(stamped, await self.store.put(key.path, value, revision=entry.revision))
 
-    def _fresh(self, metadata: Metadata) -> Metadata:
-        """``metadata`` with an identity, the one that it has or a new one, and no resourceVersion."""
-        return replace(
+    def _stamped(self, resource: R, metadata: Metadata) -> R:
+        """The resource with ``metadata``, an identity (the one there or a new one), and no resourceVersion.
+
+        A view of a record has its name alone: there is no room for more.
+        """
+        if isinstance(resource, View):
+            return replace(resource, metadata=Metadata(name=resource.metadata.name))
+        fresh = replace(
             metadata,
             uid=metadata.uid or self._uid(),
             creation_timestamp=metadata.creation_timestamp or self._now(),
             resource_version=None,
         )
+        return replace(resource, metadata=fresh)
+
+    async def _placed(self, key: Key) -> Key:
+        """The key as the store has it: an affinity that is asked for by its name as a resource is looked for."""
+        if key.kind == "BlockAffinity" and not key.namespace:
+            for each in await self.list(key.kind, bad=lambda *_: None):
+                if each.metadata.name == key.name:
+                    return key_of(each)
+        return key
 
 
 def tier_of(resource: Resource) -> str:
@@ -235,10 +253,3 @@ def _former(key: Key, tier: str = DEFAULT_TIER) -> Key | None:
 
 def _at(resource: R, revision: int) -> R:
     return replace(resource, metadata=replace(resource.metadata, resource_version=str(revision)))
-
-
-def _resource(key: Key, entry: Entry) -> Resource:
-    value = decode(key, entry.value, entry.revision)
-    if not isinstance(value, Resource):
-        raise ModelError(f"{key} is a record of IPAM, which is no resource; read it from the store itself")
-    return value

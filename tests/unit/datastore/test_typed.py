@@ -276,14 +276,15 @@ def test_bad_values_in_a_listing() -> None:
     run(test)
 
 
-def test_record_is_no_resource() -> None:
-    """IPAM's records are refused rather than taken for resources."""
+def test_record_is_seen_as_a_resource() -> None:
+    """IPAM's records are shown as the kinds that are views of them."""
 
     async def test(store: Rival, resources: Resources) -> None:
         key = Key("BlockAffinity", "10.0.0.0/26", "host:a")
         await store.put(key.path, b'{"state":"confirmed"}', revision=None)
-        with pytest.raises(ModelError, match="record of IPAM"):
-            await resources.get(key)
+        found = await resources.get(key)
+        assert found is not None
+        assert (found.kind, found.metadata.name) == ("BlockAffinity", "a-10-0-0-0-26")
 
     run(test)
 
