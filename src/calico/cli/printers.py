@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from calico.model.resource import API_VERSION, Column, Resource
+from calico.model.resource import API_VERSION, Column, Resource, kind_word
 
 NAMESPACE: Final = Column("NAMESPACE", lambda resource: resource.metadata.namespace or "")
 
@@ -50,8 +50,8 @@ def document(resources: Sequence[Resource], kind: type[Resource] | None) -> dict
     trees = [to_builtins(resource) for resource in resources]
     if kind is None and len(trees) == 1:
         return trees[0]
-    name = f"{kind.__name__}List" if kind else "List"
-    return {"apiVersion": API_VERSION, "kind": name, "items": trees}
+    name = f"{kind_word(kind)}List" if kind else "List"
+    return {"apiVersion": kind.API_VERSION if kind else API_VERSION, "kind": name, "items": trees}
 
 
 def yaml_text(tree: dict[str, Any]) -> str:

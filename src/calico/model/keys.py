@@ -21,6 +21,15 @@ from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.errors import ModelError
 from calico.model.felix import FelixConfiguration
 from calico.model.ipam_kinds import CONFIGURATION, BlockAffinity, IPAMBlock, IPAMConfiguration, IPAMHandle
+from calico.model.kubernetes_kinds import (
+    ClusterNetworkPolicy,
+    EndpointSlice,
+    KubernetesNetworkPolicy,
+    Namespace,
+    Pod,
+    Service,
+    ServiceAccount,
+)
 from calico.model.livemigration import LiveMigration
 from calico.model.names import cidr_of_name
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
@@ -44,6 +53,8 @@ KINDS: Final[dict[str, type[Resource]]] = {
         BlockAffinity,
         CalicoNodeStatus,
         ClusterInformation,
+        ClusterNetworkPolicy,
+        EndpointSlice,
         FelixConfiguration,
         GlobalNetworkPolicy,
         GlobalNetworkSet,
@@ -54,11 +65,16 @@ KINDS: Final[dict[str, type[Resource]]] = {
         IPPool,
         IPReservation,
         KubeControllersConfiguration,
+        KubernetesNetworkPolicy,
         LiveMigration,
+        Namespace,
         NetworkPolicy,
         NetworkSet,
         Node,
+        Pod,
         Profile,
+        Service,
+        ServiceAccount,
         StagedGlobalNetworkPolicy,
         StagedKubernetesNetworkPolicy,
         StagedNetworkPolicy,

@@ -15,6 +15,7 @@ from typing import Final
 from calico.model.address import AddressError, parse_cidr
 from calico.model.checks import LABEL_VALUE_LENGTH
 from calico.model.endpoint import WorkloadEndpoint, WorkloadEndpointSpec, WorkloadPort
+from calico.model.kubernetes_cluster_policy import cluster_network_policy
 from calico.model.kubernetes_object import (
     Conversion,
     Object,
@@ -27,7 +28,8 @@ from calico.model.kubernetes_object import (
     problem,
     text,
 )
-from calico.model.kubernetes_policy import ORCHESTRATOR, ORCHESTRATOR_LABEL, network_policy
+from calico.model.kubernetes_policy import network_policy
+from calico.model.kubernetes_selector import ORCHESTRATOR, ORCHESTRATOR_LABEL
 from calico.model.names import BadName, EndpointName, interface_name
 from calico.model.policy import Profile, ProfileSpec, Rule
 from calico.model.resource import Metadata
@@ -210,9 +212,17 @@ def _ports(container: Object) -> Iterator[WorkloadPort]:
             )
 
 
+def _nothing(document: Object) -> Conversion:
+    """Services and their endpoints say nothing by themselves: rules may name them."""
+    return Origin.of(document).became()
+
+
 _FUNCTIONS: Final[dict[tuple[str, str], Callable[[Object], Conversion]]] = {
     ("v1", "Namespace"): namespace,
     ("v1", "ServiceAccount"): service_account,
     ("v1", "Pod"): pod,
+    ("v1", "Service"): _nothing,
+    ("discovery.k8s.io/v1", "EndpointSlice"): _nothing,
     ("networking.k8s.io/v1", "NetworkPolicy"): network_policy,
+    ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"): cluster_network_policy,
 }

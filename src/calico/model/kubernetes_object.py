@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -27,6 +27,7 @@ class Conversion(NamedTuple):
 
     resources: tuple[Resource, ...] = ()
     problems: tuple[Problem, ...] = ()
+    """Errors: what Kubernetes would refuse, too; warnings: what is right there, and has no counterpart here."""
 
 
 class Unconvertible(ModelError):
@@ -39,13 +40,17 @@ class Unconvertible(ModelError):
         self.path = path
 
 
+class Unsupported(Unconvertible):
+    """A part of an object that is right in Kubernetes, and has no counterpart here."""
+
+
 @contextmanager
 def at(*path: str | int) -> Iterator[None]:
     """Inside, what is unconvertible is at ``path``."""
     try:
         yield
     except Unconvertible as error:
-        raise Unconvertible(error.message, error.remedy, (*path, *error.path)) from error
+        raise type(error)(error.message, error.remedy, (*path, *error.path)) from error
 
 
 def mapping(tree: Any) -> Object:
@@ -121,7 +126,8 @@ class Origin:
     def report(self, error: Unconvertible, *path: str | int, consequence: str = "") -> None:
         """Keep what is wrong, with what follows from it until it is corrected."""
         remedy = f"{error.remedy}; {consequence}" if consequence else error.remedy
-        self.problems.append(problem(self.body, error.message, remedy, (*path, *error.path)))
+        found = problem(self.body, error.message, remedy, (*path, *error.path))
+        self.problems.append(replace(found, severity="warning") if isinstance(error, Unsupported) else found)
 
     def metadata(self, name: str, namespace: str | None = None) -> Metadata:
         """The metadata of what the object becomes: as old as it, and with a uid of its own that follows from its uid."""

@@ -10,7 +10,7 @@ still isolates; a policy whose pods can not be told isolates its whole namespace
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from calico.model.address import AddressError, parse_cidr
@@ -25,31 +25,27 @@ from calico.model.kubernetes_object import (
     mapping,
     part,
     text,
-    texts,
 )
+from calico.model.kubernetes_selector import namespaces, pods
 from calico.model.numbers import PortRange, parse_port
 from calico.model.policy import EntityRule, NetworkPolicy, PolicySpec, PolicyType, Port, Rule
 from calico.model.schema import nearest, shown
-from calico.model.selector import from_tree, parse
-from calico.model.selector_tree import All, And, Equal, Has, In, Node, Not, NotIn
 
 POLICY_PREFIX: Final = "knp.default."
 POLICY_ORDER: Final = 1000.0
-ORCHESTRATOR_LABEL: Final = "projectcalico.org/orchestrator"
-ORCHESTRATOR: Final = "k8s"
 
-_PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
+PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
 _TYPES: Final[tuple[PolicyType, ...]] = ("Ingress", "Egress")
 
 
 def network_policy(document: Object) -> Conversion:
     """A network policy becomes policy ``knp.default.<name>`` of the same namespace, at order 1000."""
     origin = Origin.of(document)
-    selector, types, ingress, egress = _pods({}, "podSelector"), [*_TYPES], list[Rule](), list[Rule]()
+    selector, types, ingress, egress = pods({}, "podSelector"), [*_TYPES], list[Rule](), list[Rule]()
     try:
         spec = part(origin.body, "spec")
         with at("spec"):
-            selector = _pods(spec, "podSelector")
+            selector = pods(spec, "podSelector")
     except Unconvertible as error:
         origin.report(error, consequence="until then every pod of the namespace is isolated")
     else:
@@ -116,112 +112,70 @@ def _peer(peer: Object) -> dict[str, Any]:
             return _block(mapping(peer["ipBlock"]))
     if not {"podSelector", "namespaceSelector"} & set(peer):
         raise Unconvertible("the peer says nothing", "write podSelector, namespaceSelector or ipBlock")
-    entity = {"selector": _pods(peer, "podSelector")}
+    entity = {"selector": pods(peer, "podSelector")}
     if "namespaceSelector" in peer:
-        with at("namespaceSelector"):
-            entity["namespace_selector"] = _text([*_requirements(mapping(peer["namespaceSelector"]))])
+        entity["namespace_selector"] = namespaces(peer, "namespaceSelector")
     return entity
 
 
 def _block(block: Object) -> dict[str, Any]:
-    cidr = _cidr(block, "cidr", text(block, "cidr"))
-    excepted = [_cidr(block, "except", each) for each in items(block, "except")]
-    return {"nets": [cidr], "not_nets": excepted}
+    with at("cidr"):
+        cidr = _cidr(text(block, "cidr"))
+    return {"nets": [cidr], "not_nets": cidrs(block, "except")}
 
 
-def _cidr(block: Object, name: str, value: Any) -> str:
+def cidrs(tree: Object, name: str) -> list[str]:
+    """A field that lists prefixes, empty if it is not there."""
+    found = []
+    for index, each in enumerate(items(tree, name)):
+        with at(name, index):
+            found.append(_cidr(str(each)))
+    return found
+
+
+def _cidr(value: str) -> str:
     try:
-        return str(parse_cidr(str(value)))
+        return str(parse_cidr(value))
     except AddressError as error:
-        index = () if name == "cidr" else (items(block, name).index(value),)
-        raise Unconvertible(str(error), "write a prefix such as 10.0.0.0/16", (name, *index)) from error
-
-
-# --- selectors ---------------------------------------------------------------------------------------
-
-
-def _pods(tree: Object, name: str) -> str:
-    """The selector of pods, and of nothing else, that a label selector says; absent or empty: all pods."""
-    with at(name):
-        selector = mapping(tree.get(name, {}))
-        return _text([Equal(ORCHESTRATOR_LABEL, ORCHESTRATOR), *_requirements(selector)])
-
-
-def _requirements(selector: Object) -> Iterator[Node]:
-    for key, value in sorted(texts(selector, "matchLabels").items()):
-        yield Equal(key, value)
-    for index, each in enumerate(items(selector, "matchExpressions")):
-        with at("matchExpressions", index):
-            yield _expression(mapping(each))
-
-
-def _expression(expression: Object) -> Node:
-    key, values = text(expression, "key"), items(expression, "values")
-    if not all(isinstance(value, str) for value in values):
-        raise Unconvertible("a value is no text", "put it in quotes", ("values",))
-    operands = tuple(sorted(set(values)))
-    match expression.get("operator"):
-        case "In":
-            return In(key, operands)
-        case "NotIn":
-            return NotIn(key, operands)
-        case "Exists":
-            return Has(key)
-        case "DoesNotExist":
-            return Not(Has(key))
-        case other:
-            raise Unconvertible(
-                f"there is no operator {shown(other)}",
-                nearest(str(other), ["In", "NotIn", "Exists", "DoesNotExist"]),
-                ("operator",),
-            )
-
-
-def _text(nodes: list[Node]) -> str:
-    """All of the requirements, as text that is read as just these: names of labels may hold anything until now."""
-    node = And(tuple(nodes)) if len(nodes) > 1 else nodes[0] if nodes else All()
-    try:
-        selector = from_tree(node)
-        understood = parse(str(selector)) == selector
-    except ModelError as error:
-        raise Unconvertible(f"a label can not be selected: {error}", "choose another label") from error
-    if not understood:
-        raise Unconvertible(f"{selector} would select something else", "choose other labels")
-    return str(selector)
+        raise Unconvertible(str(error), "write a prefix such as 10.0.0.0/16") from error
 
 
 # --- ports -------------------------------------------------------------------------------------------
 
 
 def _ports(rule: Object) -> dict[str | None, list[Port]]:
-    """Ports by protocol, in order of appearance; an empty list: all ports. No ports at all: any protocol."""
-    ranges: dict[str, list[PortRange]] = {}
-    names: dict[str, list[Port]] = {}
-    everything: set[str] = set()
+    return by_protocol([*_named(rule)])
+
+
+def _named(rule: Object) -> Iterator[tuple[str, PortRange | str | None]]:
+    """Each port of a rule with its protocol."""
     for index, each in enumerate(items(rule, "ports")):
         with at("ports", index):
             port = mapping(each)
             protocol = text(port, "protocol") or "TCP"
-            if protocol not in _PROTOCOLS:
+            if protocol not in PROTOCOLS:
                 raise Unconvertible(
-                    f"{protocol!r} has no ports", nearest(protocol, [*_PROTOCOLS]), ("protocol",)
+                    f"{protocol!r} has no ports", nearest(protocol, [*PROTOCOLS]), ("protocol",)
                 )
-            ranges.setdefault(protocol, [])
-            match _port(port):
-                case None:
-                    everything.add(protocol)
-                case PortRange() as found:
-                    ranges[protocol].append(found)
-                case name:
-                    names.setdefault(protocol, []).append(name)
-    if not ranges:
+            yield protocol, _port(port)
+
+
+def by_protocol(
+    ports: Sequence[tuple[str, PortRange | str | None]],
+) -> dict[str | None, list[Port]]:
+    """Ports by protocol, in order of appearance; an empty list: all ports. No ports at all: any protocol.
+
+    None stands for all ports of its protocol. Ranges are in order, and those that touch or overlap are merged.
+    """
+    if not ports:
         return {None: []}
-    return {
-        protocol: []
-        if protocol in everything
-        else [*_written(found), *dict.fromkeys(names.get(protocol, ()))]
-        for protocol, found in ranges.items()
-    }
+    found: dict[str | None, list[Port]] = {}
+    for protocol in dict.fromkeys(protocol for protocol, _ in ports):
+        mine = dict.fromkeys(port for other, port in ports if other == protocol)
+        ranges = [port for port in mine if isinstance(port, PortRange)]
+        names = [port for port in mine if isinstance(port, str)]
+        found[protocol] = [] if None in mine else [*_written(ranges), *names]
+    return found
 
 
 def _port(port: Object) -> PortRange | str | None:
@@ -240,7 +194,6 @@ def _port(port: Object) -> PortRange | str | None:
 
 
 def _written(ranges: list[PortRange]) -> Iterator[Port]:
-    """The ranges in order, those that touch or overlap merged."""
     merged: list[PortRange] = []
     for each in sorted(ranges):
         if merged and each.first <= merged[-1].last + 1:

@@ -60,8 +60,9 @@ def test_commands_are_offered_without_importing_them(complete: Complete) -> None
 @pytest.mark.parametrize("verb", ["get", "delete"])
 def test_kinds_are_offered_in_the_plural(complete: Complete, verb: str) -> None:
     """In any case; a short name that begins no plural is offered as it is."""
-    assert complete(verb, "net") == ["networkpolicies", "networksets"]
-    assert complete(verb, "Net") == ["networkpolicies", "networksets"]
+    plurals = ["networkpolicies", "networkpolicies.networking.k8s.io", "networksets"]
+    assert complete(verb, "net") == plurals
+    assert complete(verb, "Net") == plurals
     assert complete(verb, "gn") == ["gnp", "gnps", "gns"]
 
 
