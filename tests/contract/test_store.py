@@ -281,6 +281,19 @@ async def test_watch_from_a_compacted_revision(world: World) -> None:
 
 
 @contract
+async def test_deletion_at_the_compacted_revision(world: World) -> None:
+    """A watch that would have to begin with a deletion that was compacted is too old, and does not swallow it."""
+    first = await world.store.create("/a", b"1")
+    second = await world.store.delete("/a", revision=None)
+    third = await world.store.create("/b", b"1")
+    await world.store.compact(second)
+
+    with pytest.raises(TooOld):
+        await anext(world.store.watch("/", revision=first))
+    assert await anext(world.store.watch("/", revision=second)) == (Event("/b", b"1", third),)
+
+
+@contract
 async def test_compacting_twice(world: World) -> None:
     """Compacting to an older revision than before changes nothing."""
     first = await world.store.create("/a", b"1")

@@ -14,6 +14,7 @@ Nothing is connected before the first call, so an agent starts also while its st
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,6 +24,7 @@ from typing import Final
 from calico.datastore.api import Conflict, Entry, Event, Listing, StoreError, TooOld, Unavailable
 from calico.datastore.etcd_settings import EtcdSettings
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else its C library writes to stderr what our errors say
 try:
     from calico.datastore.etcd_calls import (
         COMPACT,

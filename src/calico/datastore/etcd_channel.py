@@ -11,14 +11,11 @@ Each client begins with an endpoint of its own choice, so that a thousand agents
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import ssl
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
-
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C library writes to stderr what we say ourselves
 
 import grpc
 import grpc.aio
@@ -137,7 +134,7 @@ class Member:
             )(b"", timeout=_DIAGNOSIS)
         except grpc.aio.AioRpcError as error:
             if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
-                return plain(error.code().name, error.details() or "")
+                return plain(error.code().name, error.details() or "", connecting=True)
         return None  # it is back, for somebody answered
 
 

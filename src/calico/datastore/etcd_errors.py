@@ -10,6 +10,7 @@ etcd tells most of its errors apart by their words alone; they are the same in a
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final
 
 from calico.datastore.api import StoreError, Unavailable
@@ -56,7 +57,19 @@ _BY_STATUS: Final = {
     "OUT_OF_RANGE": Fault.REFUSED,
     "UNIMPLEMENTED": Fault.UNDONE,
 }
-_CONNECTING: Final = "failed to connect to all addresses; last error: "
+_NOISE: Final = re.compile(
+    r"failed to connect to all addresses; last error: |etcdserver: |(UNAVAILABLE|UNKNOWN): |ipv[46]:\S+:\d+: "
+)
+"""What says nothing, or what the sentence around it says already."""
+
+_HINTS: Final = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not by an authority that we know; check ETCD_CA_CERT_FILE",
+    "TSI_DATA_CORRUPTED": "it broke off the TLS connection; does it know the authority of ETCD_CERT_FILE?",
+    "security handshaker": "the certificates that are configured cannot be used; check that they are PEM and fit",
+    "Socket closed": "it closed the connection; does it want https?",
+    "Failed parsing HTTP/2": "this is no server of etcd v3, or it wants https",
+}
+"""What it means most often when an endpoint cannot be connected."""
 
 
 def fault_of(status: str, words: str) -> Fault:
@@ -67,13 +80,15 @@ def fault_of(status: str, words: str) -> Fault:
     return _BY_STATUS.get(status, Fault.LOST)
 
 
-def plain(status: str, words: str) -> str:
-    """The error in few words."""
+def plain(status: str, words: str, *, connecting: bool = False) -> str:
+    """The error in few words, with what may be behind it if it came while ``connecting``."""
     if status == "DEADLINE_EXCEEDED":
         return "no answer in time"
     if status == "UNIMPLEMENTED":
         return "this is no server of etcd v3"
-    return words.removeprefix(_CONNECTING).removeprefix("etcdserver: ") or status.lower().replace("_", " ")
+    bare = _NOISE.sub("", words) or status.lower().replace("_", " ")
+    hints = [hint for sign, hint in _HINTS.items() if connecting and sign in words]
+    return f"{hints[0]} ({bare})" if hints else bare
 
 
 def refusal(fault: Fault, words: str, *, user: str, what: str) -> StoreError:
