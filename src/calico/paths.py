@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 AGENT_SOCKET = "agent.sock"
 DATABASE = "calico.db"
+CONFIGURATION = "calicoctl.cfg"
 
 
 class Paths(NamedTuple):

@@ -257,19 +257,20 @@ def test_a_store_that_only_root_may_read_is_no_riddle(
     import click
 
     from calico.cli.stores import Location, open_store
+    from calico.datastore.location import Datastore
 
     store = tmp_path / "calico.db"
     store.touch()
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(click.ClickException, match="run as its owner"):
-        open_store(Location(store, "test"))
+        open_store(Location(Datastore(store), "test"))
 
 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
         ({"DATASTORE_TYPE": "kubernetes"}, "DATASTORE_TYPE=kubernetes"),
-        ({"DATASTORE_TYPE": "etcdv3"}, "etcd is not supported yet"),
+        ({"DATASTORE_TYPE": "etcdv3"}, "no endpoint of etcd is named"),
         ({"DATASTORE_TYPE": "redis"}, "known are sqlite"),
     ],
     ids=str,

@@ -17,7 +17,6 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -32,7 +31,8 @@ from calico.bgp.control import BirdError
 from calico.bgp.daemon import Bird
 from calico.calculation.network import Network
 from calico.datastore import resync
-from calico.datastore.sqlite import SQLiteStore
+from calico.datastore.api import Store, StoreError
+from calico.datastore.location import Datastore
 from calico.model import codec
 from calico.model.settings import Settings, from_environment
 from calico.paths import Paths
@@ -61,7 +61,7 @@ class Configuration:
     """What an agent is told before it can read the store."""
 
     node: str | None
-    database: Path
+    store: Datastore
     paths: Paths
     backend: str
     bgp: bool
@@ -78,8 +78,9 @@ def run(configuration: Configuration) -> None:
     )
     node = node_name(configuration)
     try:
+        configuration.store.check()
         asyncio.run(_agent(node, configuration))
-    except (GaveUpError, ProgrammingError) as error:
+    except (GaveUpError, ProgrammingError, StoreError) as error:
         raise StartError(str(error)) from error
 
 
@@ -169,7 +170,7 @@ async def _agent(node: str, configuration: Configuration) -> None:
                 f"the run directory {paths.run} cannot be used: {error}; make room, or set CALICO_RUN_DIR"
             ) from error
         held.callback(paths.agent_socket.unlink, missing_ok=True)
-        log.info("agent of %s: %s, store %s", node, configuration.backend, configuration.database)
+        log.info("agent of %s: %s, store %s", node, configuration.backend, configuration.store)
         async with server:
             work = asyncio.create_task(lives.run())
             end = asyncio.create_task(told.wait())
@@ -188,7 +189,7 @@ class _Life:
     def __init__(
         self, node: str, configuration: Configuration, settings: Settings, bird: Bird | None
     ) -> None:
-        self._database = configuration.database
+        self._datastore = configuration.store
         self._stream = resync.Status()
         backend = make_backend(configuration.backend, configuration.paths)
         if backend.name == "iptables-legacy" and settings.refresh_interval > UNTOLD_REFRESH:
@@ -213,7 +214,7 @@ class _Life:
 
     async def run(self) -> None:
         # An agent takes away what the store does not have: it must not make an empty one.
-        store = SQLiteStore(self._database, make=False)
+        store = self._datastore.open(make=False)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.loop.run(), name="loop")
@@ -228,11 +229,11 @@ class _Life:
         return {
             **report,
             "problems": [*report["problems"], *bad],
-            "store": _store(self._database, self._stream),
+            "store": _store(self._datastore, self._stream),
         }
 
 
-async def _read_store(store: SQLiteStore, status: resync.Status, loop: Loop) -> None:
+async def _read_store(store: Store, status: resync.Status, loop: Loop) -> None:
     async for batch in resync.updates(
         store, decode=codec.decode, pause=_pause, clock=time.monotonic, status=status
     ):
@@ -253,7 +254,7 @@ async def _watch_kernel(loop: Loop) -> None:
             loop.kernel_changed(changes)
 
 
-def _store(database: Path, status: resync.Status) -> dict[str, Any]:
+def _store(datastore: Datastore, status: resync.Status) -> dict[str, Any]:
     if status.connected:
         state = "connected"
     elif status.error:
@@ -261,7 +262,7 @@ def _store(database: Path, status: resync.Status) -> dict[str, Any]:
     else:
         state = "not read yet"
     return {
-        "location": str(database),
+        "location": str(datastore),
         "state": state,
         "connected": status.connected,
         "revision": status.revision,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from calico.agent.status import AgentUnreachableError, ask
-from calico.cli.stores import Location, store_options
+from calico.cli.stores import Location, agent_store_options
 from calico.paths import Paths
 
 
@@ -35,7 +35,7 @@ from calico.paths import Paths
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-@store_options
+@agent_store_options
 @click.pass_context
 def agent(
     ctx: click.Context,
@@ -62,7 +62,7 @@ def agent(
         run(
             Configuration(
                 node=node,
-                database=location.path,
+                store=location.store,
                 paths=Paths.of(os.environ),
                 backend=backend or os.environ.get("CALICO_BACKEND") or "nftables",
                 bgp=bgp,

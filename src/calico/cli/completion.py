@@ -13,6 +13,9 @@ import os
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+PATIENCE = 1.5
+"""After how many seconds a store that does not answer has nothing to offer."""
+
 
 @click.command(epilog="Exit status: 0; 2 the shell is none of these.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -108,11 +111,12 @@ def _stored(ctx: click.Context, kind: str) -> list[tuple[str, str]]:
         if ctx.parent is not None:
             choice = choice.over(Choice.of(ctx.parent.params))
         location = locate(choice, os.environ)
-        if not location.path.is_file():
+        if location.store.file is not None and not location.store.file.is_file():
             return []
         store = open_store(location)
         try:
-            listing = await store.list(kind_prefix(kind))
+            async with asyncio.timeout(PATIENCE):
+                listing = await store.list(kind_prefix(kind))
         finally:
             await store.close()
         keys = [parse_path(entry.path) for entry in listing.entries]

@@ -111,6 +111,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
     type=click.Path(readable=False),
     help="Use this SQLite store (environment: CALICO_SQLITE_PATH).",
 )
+@click.option("--etcd-endpoints", metavar="URL,...", help="Use this etcd (environment: ETCD_ENDPOINTS).")
 @click.option(
     "-c",
     "--config",
@@ -129,13 +130,17 @@ def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 )
 @click.pass_context
 def root(
-    ctx: click.Context, lab_name: str | None, datastore_path: str | None, config_file: str | None
+    ctx: click.Context,
+    lab_name: str | None,
+    datastore_path: str | None,
+    etcd_endpoints: str | None,
+    config_file: str | None,
 ) -> None:
     """Networks for data centres whose workloads only need IP: policy, routing, and their proof.
 
-    Which store a command uses, first match wins: --lab, --datastore-path, the environment (DATASTORE_TYPE,
-    CALICO_SQLITE_PATH), the configuration file, an existing /var/lib/calico/calico.db, the only running lab,
-    a new SQLite file.
+    Which store a command uses, first match wins: --lab, --datastore-path, --etcd-endpoints or --config; the
+    environment (DATASTORE_TYPE, ETCD_ENDPOINTS, CALICO_SQLITE_PATH); /etc/calico/calicoctl.cfg; an existing
+    /var/lib/calico/calico.db; the only running lab; a new SQLite file.
 
     \b
     Examples:
@@ -145,7 +150,7 @@ def root(
     """
     from calico.cli.stores import Choice
 
-    ctx.obj = Choice(lab=lab_name, path=datastore_path, config=config_file)
+    ctx.obj = Choice(lab_name, datastore_path, config_file, etcd_endpoints)
 
 
 def main() -> None:

@@ -3,8 +3,13 @@
 In:   flags, the environment, ``calicoctl.cfg``, what is there on this machine.
 Out:  an open ``Store``, and where it was found.
 
-First match wins: a lab by name, flags, environment, configuration file, an existing database of this host, the
-only running lab (said on stderr), a new database of this host.
+First match wins:
+
+1. ``--lab``, ``--datastore-path`` or ``--etcd-endpoints``; with the last, the environment says how to be let in;
+2. ``--config``: that file alone;
+3. the environment, if it says where the store is, alone;
+4. ``/etc/calico/calicoctl.cfg``, with what else the environment says put over it;
+5. an existing database of this host, the only running lab (said on stderr), a new database of this host.
 """
 
 from __future__ import annotations
@@ -16,7 +21,16 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from calico.paths import DATABASE, Paths
+from calico.datastore.connection import (
+    BadSetting,
+    Setting,
+    from_config,
+    from_environment,
+    names_a_store,
+    over,
+)
+from calico.datastore.location import Datastore
+from calico.paths import CONFIGURATION, DATABASE, Paths
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -24,11 +38,6 @@ if TYPE_CHECKING:
     from calico.datastore.api import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_NOT_YET = {
-    "etcdv3": "etcd is not supported yet",
-    "kubernetes": "the Kubernetes API as a store is not supported yet",
-}
 
 
 class WrongStore(click.UsageError):
@@ -45,67 +54,87 @@ class Choice(NamedTuple):
     lab: str | None = None
     path: str | None = None
     config: str | None = None
+    endpoints: str | None = None
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Choice:
         """The choice that the parameters of a command make."""
-        return cls(
-            parameters.get("lab_name"), parameters.get("datastore_path"), parameters.get("config_file")
-        )
+        return cls(*(parameters.get(name) for name in _PARAMETERS))
 
     def over(self, other: Choice) -> Choice:
-        """This choice, with ``other`` filling what it leaves open."""
-        return Choice(*(theirs if ours is None else ours for ours, theirs in zip(self, other, strict=True)))
+        """This choice if it says anything, else ``other``."""
+        return other if all(value is None for value in self) else self
+
+
+_PARAMETERS = ("lab_name", "datastore_path", "config_file", "etcd_endpoints")
+_OPTIONS = ("--lab", "--datastore-path", "--config", "--etcd-endpoints")
 
 
 class Location(NamedTuple):
-    """A SQLite store, and why it was chosen."""
+    """A store, and why it was chosen."""
 
-    path: Path
+    store: Datastore
     reason: str
     notice: bool = False
     """Whether the choice is one that a person should be told of."""
 
 
+def choice_options(function: F) -> F:
+    """Add the options that choose the store; the command gets their values as ``Choice.of`` takes them."""
+    for option in (
+        click.option(
+            "-c",
+            "--config",
+            "config_file",
+            metavar="FILE",
+            type=click.Path(readable=False),
+            help="Read connection settings from FILE alone; default /etc/calico/calicoctl.cfg.",
+        ),
+        click.option(
+            "--etcd-endpoints",
+            metavar="URL,...",
+            help="Use this etcd; who asks, and certificates, are said by ETCD_USERNAME, ETCD_CA_CERT_FILE, ...",
+        ),
+        click.option(
+            "--datastore-path",
+            metavar="FILE",
+            type=click.Path(readable=False),
+            help="Use this SQLite store (environment: CALICO_SQLITE_PATH).",
+        ),
+        click.option(
+            "--lab",
+            "lab_name",
+            metavar="NAME",
+            help="Use the store of the lab NAME.",
+            shell_complete=complete_labs,
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def store_options(function: F) -> F:
-    """Add ``--lab``, ``--datastore-path`` and ``--config`` to a command, which gets a ``Location`` as ``location``.
+    """Add the options that choose the store to a command, which gets a ``Location`` as ``location``.
 
     A group gets None when one of its commands is to do the work: no store is looked for in vain.
     """
+    return _with_location(function, agent=False)
 
-    @click.option(
-        "--lab",
-        "lab_name",
-        metavar="NAME",
-        help="Use the store of the lab NAME.",
-        shell_complete=complete_labs,
-    )
-    @click.option(
-        "--datastore-path", metavar="FILE", type=click.Path(readable=False), help="Use this SQLite store."
-    )
-    @click.option(
-        "-c",
-        "--config",
-        "config_file",
-        metavar="FILE",
-        type=click.Path(readable=False),
-        help="Connection settings; default /etc/calico/calicoctl.cfg.",
-    )
+
+def agent_store_options(function: F) -> F:
+    """As ``store_options``, for the agent: it is told in the words of Calico's agent, too (``FELIX_ETCDENDPOINTS``)."""
+    return _with_location(function, agent=True)
+
+
+def _with_location(function: F, *, agent: bool) -> F:
+    @choice_options
     @click.pass_context
-    def with_location(
-        ctx: click.Context,
-        /,
-        *args: Any,
-        lab_name: str | None,
-        datastore_path: str | None,
-        config_file: str | None,
-        **kwargs: Any,
-    ) -> Any:
+    def with_location(ctx: click.Context, /, *args: Any, **kwargs: Any) -> Any:
+        choice = Choice.of({name: kwargs.pop(name) for name in _PARAMETERS})
         if ctx.invoked_subcommand is not None:
             return ctx.invoke(function, *args, location=None, **kwargs)
-        choice = Choice(lab_name, datastore_path, config_file)
         outer = ctx.find_object(Choice)
-        location = locate(choice.over(outer) if outer else choice, os.environ)
+        location = locate(choice.over(outer) if outer else choice, os.environ, agent=agent)
         if location.notice:
             click.echo(f"using the store of {location.reason}", err=True)
         return ctx.invoke(function, *args, location=location, **kwargs)
@@ -114,7 +143,7 @@ def store_options(function: F) -> F:
     with_location.__doc__ = function.__doc__
     params = getattr(function, "__click_params__", [])
     with_location.__click_params__ = [*with_location.__click_params__, *params]  # type: ignore[attr-defined]  # click's own way
-    return with_location  # type: ignore[return-value]  # the same command, with three options more
+    return with_location  # type: ignore[return-value]  # the same command, with some options more
 
 
 def complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -124,10 +153,12 @@ def complete_labs(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return labs(ctx, param, incomplete)
 
 
-def locate(choice: Choice, environment: Mapping[str, str]) -> Location:
+def locate(choice: Choice, environment: Mapping[str, str], *, agent: bool = False) -> Location:
     """The store to use; ``WrongStore`` where the choice cannot be carried out."""
     try:
-        return _locate(choice, environment)
+        return _locate(choice, environment, agent=agent)
+    except BadSetting as error:
+        raise WrongStore(str(error)) from error
     except PermissionError as error:
         raise click.ClickException(
             f"{error.filename} may not be read by this user; run as root, or name a store of yours"
@@ -135,116 +166,126 @@ def locate(choice: Choice, environment: Mapping[str, str]) -> Location:
         ) from error
 
 
-def _locate(choice: Choice, environment: Mapping[str, str]) -> Location:
-    for option, value in zip(("--lab", "--datastore-path", "--config"), choice, strict=True):
-        if value == "":  # an unset variable of a script must not lead to another store
-            raise WrongStore(f"{option} is given, but its value is empty; give one, or drop the option")
+def _locate(choice: Choice, environment: Mapping[str, str], *, agent: bool) -> Location:
+    given = [option for option, value in zip(_OPTIONS, choice, strict=True) if value is not None]
+    if "" in choice:  # an unset variable of a script must not lead to another store
+        option = _OPTIONS[choice.index("")]
+        raise WrongStore(f"{option} is given, but its value is empty; give one, or drop the option")
+    if len(given) > 1:
+        raise WrongStore(f"{' and '.join(given)} name two stores; use one of them")
     paths = Paths.of(environment)
+    said = from_environment(environment, agent=agent)
     if choice.lab is not None:
         return _lab(paths, choice.lab)
     if choice.path is not None:
-        return Location(Path(choice.path), "--datastore-path")
-    kind = environment.get("DATASTORE_TYPE", "")
-    path = environment.get("CALICO_SQLITE_PATH", "")
-    if kind or path:
-        variable = f"DATASTORE_TYPE={kind}" if kind else f"CALICO_SQLITE_PATH={path}"
-        return _typed(kind or "sqlite", path, paths, f"the environment ({variable})")
-    configured = _configuration(choice.config, paths)
+        return Location(Datastore(Path(choice.path)), given[0])
+    if choice.endpoints is not None:
+        flag = {"type": Setting("etcdv3", given[0]), "endpoints": Setting(choice.endpoints, given[0])}
+        return Location(Datastore.of(over(flag, said), paths.database), given[0])
+    if choice.config is not None:
+        file = Path(choice.config)
+        configured = _configured(file)
+        if configured is None:
+            raise WrongStore(f"{file}: no such file (given by --config)")
+        return Location(Datastore.of(configured, paths.database, str(file)), str(file))
+    if names_a_store(said):
+        return Location(Datastore.of(said, paths.database), _environment(said))
+    file = paths.config / CONFIGURATION
+    configured = _configured(file)
     if configured is not None:
-        return configured
+        return Location(Datastore.of(over(said, configured), paths.database, str(file)), str(file))
+    if "type" in said:
+        return Location(Datastore.of(said, paths.database), _environment(said))
+    return _found(paths)
+
+
+def _environment(said: Mapping[str, Setting]) -> str:
+    """The variable that decides, with its value where it is no address."""
+    for name in ("type", "sqlite_path"):
+        if name in said:
+            return f"the environment ({said[name].source}={said[name].value})"
+    decisive = said.get("endpoints") or said["discovery_srv"]
+    return f"the environment ({decisive.source})"
+
+
+def _found(paths: Paths) -> Location:
+    """What is there on this machine, where nobody said which store is meant."""
     if paths.database.exists():
-        return Location(paths.database, "default")
+        return Location(Datastore(paths.database), "default")
     labs = running_labs(paths)
     if len(labs) == 1:
-        return Location(
-            paths.labs / labs[0] / DATABASE,
-            f"lab {labs[0]!r}, the only one running",
-            notice=True,
-        )
+        location = _lab(paths, labs[0])
+        return location._replace(reason=f"lab {labs[0]!r}, the only one running", notice=True)
     if labs:
         raise WrongStore(f"several labs are running ({', '.join(labs)}): say which with --lab NAME")
-    return Location(paths.database, "default")
+    return Location(Datastore(paths.database), "default")
 
 
 def running_labs(paths: Paths) -> list[str]:
     """The names of the labs on this machine that have a store."""
     if not paths.labs.is_dir():
         return []
-    return sorted(entry.name for entry in paths.labs.iterdir() if (entry / DATABASE).exists())
+    return sorted(
+        entry.name
+        for entry in paths.labs.iterdir()
+        if any((entry / file).exists() for file in (CONFIGURATION, DATABASE))
+    )
 
 
 def open_store(location: Location, *, make: bool = True) -> Store:
-    """The store at ``location``, made by the first write to it; StoreError if there is something else.
+    """The store at ``location``; a SQLite file is made by the first write to it. StoreError if there is something else.
 
-    Without ``make`` a store that is not there is an empty one, and a person is told. A file made by looking
+    Without ``make`` a file that is not there is an empty store, and a person is told. A file made by looking
     would from then on be this host's store, before any lab's.
     """
+    file = location.store.file
+    if file is not None and not _is_there(file) and not make:
+        from calico.datastore.memory import MemoryStore
+
+        click.echo(f"there is no store at {file} yet; 'calicoctl apply' makes it", err=True)
+        return MemoryStore()
+    return location.store.open()
+
+
+def _is_there(file: Path) -> bool:
+    """Whether the file is there, and may be used; an error of the command where no store can be."""
     try:
-        there = location.path.exists()
-        if location.path.is_dir():
-            raise WrongStore(f"{location.path} is a directory; name the file of a store, which may be in it")
-        for parent in location.path.parents:
+        there = file.exists()
+        if file.is_dir():
+            raise WrongStore(f"{file} is a directory; name the file of a store, which may be in it")
+        for parent in file.parents:
             if parent.exists() and not parent.is_dir():
-                raise WrongStore(f"{location.path}: {parent} is a file, not a directory; name another place")
-        if there and not os.access(location.path, os.R_OK | os.W_OK):
+                raise WrongStore(f"{file}: {parent} is a file, not a directory; name another place")
+        if there and not os.access(file, os.R_OK | os.W_OK):
             raise PermissionError  # noqa: TRY301  said once, for the ways in which it shows
     except PermissionError as error:
         raise click.ClickException(
-            f"{location.path} may not be read by this user; run as its owner (sudo), or name another store"
+            f"{file} may not be read by this user; run as its owner (sudo), or name another store"
         ) from error
-    if not there and not make:
-        from calico.datastore.memory import MemoryStore
-
-        click.echo(f"there is no store at {location.path} yet; 'calicoctl apply' makes it", err=True)
-        return MemoryStore()
-    from calico.datastore.sqlite import SQLiteStore
-
-    return SQLiteStore(location.path)
+    return there
 
 
 def _lab(paths: Paths, name: str) -> Location:
-    path = paths.labs / name / DATABASE
-    if not path.exists():
+    """The store of a lab: as the configuration in its directory says, or the database there."""
+    directory = paths.labs / name
+    configured = _configured(directory / CONFIGURATION)
+    if configured is not None:
+        return Location(Datastore.of(configured, directory / DATABASE, f"--lab {name}"), f"--lab {name}")
+    if not (directory / DATABASE).exists():
         labs = running_labs(paths)
         there = f"running: {', '.join(labs)}" if labs else "none is running; build one with: calicoctl lab up"
         raise WrongStore(f"there is no lab {name!r} ({there})")
-    return Location(path, f"--lab {name}")
+    return Location(Datastore(directory / DATABASE), f"--lab {name}")
 
 
-def _typed(kind: str, path: str, paths: Paths, origin: str) -> Location:
-    if kind == "sqlite":
-        return Location(Path(path) if path else paths.database, origin)
-    if kind in _NOT_YET:
-        raise WrongStore(f"{origin}: {_NOT_YET[kind]}; use sqlite")
-    raise WrongStore(f"{origin}: there is no store of type {kind!r}; known are sqlite, etcdv3, kubernetes")
-
-
-def _configuration(given: str | None, paths: Paths) -> Location | None:
-    file = Path(given) if given else paths.config / "calicoctl.cfg"
+def _configured(file: Path) -> dict[str, Setting] | None:
+    """What the configuration file says; None where there is none."""
     try:
-        text = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except FileNotFoundError:
-        if given:
-            raise WrongStore(f"{file}: no such file (given by --config)") from None
         return None
     except PermissionError:
         raise
     except OSError as error:
         raise WrongStore(f"{file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise WrongStore(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from error
-    import yaml
-
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise WrongStore(f"{file}: {error}") from error
-    if not isinstance(document, dict) or document.get("kind") != "CalicoAPIConfig":
-        raise WrongStore(f"{file}: a document of kind CalicoAPIConfig is expected")
-    spec = document.get("spec") or {}
-    if not isinstance(spec, dict):
-        raise WrongStore(f"{file}: spec: a mapping is expected")
-    path = spec.get("sqlitePath") or ""
-    if not isinstance(path, str):
-        raise WrongStore(f"{file}: spec.sqlitePath: {path!r} is no path; write it as text")
-    return _typed(str(spec.get("datastoreType") or "etcdv3"), path, paths, str(file))
+    return from_config(content, str(file))

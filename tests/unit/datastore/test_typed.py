@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from calico.datastore.api import Conflict, StoreError, Unavailable
+from calico.datastore.api import Conflict, Unavailable
 from calico.datastore.faulty import FaultyStore
-from calico.datastore.location import open_store
 from calico.datastore.memory import MemoryStore
-from calico.datastore.sqlite import SQLiteStore
 from calico.datastore.typed import ATTEMPTS, Resources
 from calico.model.endpoint import WorkloadEndpoint
 from calico.model.errors import ModelError
@@ -318,18 +315,6 @@ def test_stamps_by_default() -> None:
         assert stamp.endswith("Z")
 
     asyncio.run(test())
-
-
-def test_open_store_by_location(tmp_path: Path) -> None:
-    """A location says what kind of store it is; addresses of servers are refused."""
-    assert isinstance(open_store("memory"), MemoryStore)
-    for location in (tmp_path / "a.db", str(tmp_path / "a.db"), f"sqlite:{tmp_path / 'a.db'}"):
-        store = open_store(location)
-        assert isinstance(store, SQLiteStore)
-        assert store.path == tmp_path / "a.db"
-        assert not store.path.exists()
-    with pytest.raises(StoreError, match="no store that is known here"):
-        open_store("https://127.0.0.1:2379")
 
 
 # --- what other writers left -------------------------------------------------------------------------
