@@ -146,19 +146,15 @@ class Members:
         self._pick = pick
         self._order: list[Endpoint] = []
         self._open: dict[Endpoint, Member] = {}
-
-    @property
-    def count(self) -> int:
-        """How many there are, as far as is known."""
-        return len(self._order)
+        self._closed = False
 
     async def connect(self, failed: dict[Endpoint, str]) -> Member | None:
         """The first member that is connected or can be, of those that are not ``failed``, to which others are added.
 
-        None if there is no other.
+        None if there is no other, or these are closed.
         """
         for endpoint in await self._endpoints():
-            if endpoint in failed:
+            if endpoint in failed or self._closed:
                 continue
             member = await self._member(endpoint)
             reason = None if member.ready else await member.connect()
@@ -174,7 +170,8 @@ class Members:
             self._order.append(self._order.pop(0))
 
     async def close(self) -> None:
-        """End all connections, and what is under way on them."""
+        """End all connections, and what is under way on them; no other is made."""
+        self._closed = True
         members, self._open = list(self._open.values()), {}
         for member in members:
             await member.channel.close()
