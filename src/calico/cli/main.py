@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "agent": ("calico.cli.agent:agent", "Run this host's agent, or ask it how it is."),
     "apply": ("calico.cli.resources:apply", "Create or update resources from files."),
+    "create": ("calico.cli.resources:create", "Create resources from files that do not exist yet."),
     "completion": ("calico.cli.completion:completion", "Print the completion script for a shell."),
     "delete": ("calico.cli.resources:delete", "Delete resources by file or by name."),
     "get": ("calico.cli.get:get", "Show resources."),
+    "label": ("calico.cli.label:label", "Set or remove labels of a resource."),
+    "patch": ("calico.cli.patch:patch", "Change some fields of a resource."),
+    "replace": ("calico.cli.resources:replace", "Replace resources that exist by files."),
     "lab": ("calico.cli.lab:lab", "A virtual data centre on this machine."),
     "version": ("calico.cli.version:version", "Show the version."),
 }

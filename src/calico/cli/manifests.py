@@ -2,11 +2,13 @@
 
 In:   files, directories, ``-`` for standard input, and the namespace that the command line gives.
 Out:  ``Manifest`` values, complete and valid; or ``BadManifests`` with all that is wrong with all files.
-Next: ``cli.resources`` writes or deletes what they name, ``cli.get`` looks it up.
+Next: ``cli.resources`` writes or deletes what they name, ``cli.get`` looks it up; what is refused then is said with
+      the same places (``Manifest.problem``).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import IO, Any, Final, NamedTuple
 import click
 from msgspec.structs import replace
 
+from calico.cli import problems
 from calico.model import codec
-from calico.model.errors import InvalidResources
+from calico.model.errors import Finding, InvalidResources, Problem
 from calico.model.keys import Key, key_of
 from calico.model.resource import Resource
 from calico.model.validation import defaulted
@@ -28,23 +31,38 @@ STDIN: Final = "<stdin>"
 
 
 class Manifest(NamedTuple):
-    """A resource, and the file that it stands in."""
+    """A resource, complete, and where it stands: ``located`` is as it is written there."""
 
     resource: Resource
-    source: str
+    located: codec.Located
+
+    def problem(self, finding: Finding) -> Problem:
+        """A finding about the resource, with its place in the file."""
+        key = key_of(self.resource)
+        subject = "/".join(part for part in (key.namespace, key.name) if part)
+        return dataclasses.replace(self.located.problem(finding), kind=key.kind, name=subject)
+
+    @property
+    def source(self) -> str:
+        """The file."""
+        return self.problem(Finding((), "", "")).source
 
 
 class BadManifests(click.ClickException):
     """Files that cannot be used, each problem with its place; nothing was done."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.count = len(problems)
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
 
     def show(self, file: IO[Any] | None = None) -> None:
         """The problems as they are: their first words are the places."""
-        what = "this problem" if self.count == 1 else f"these {self.count} problems"
-        click.echo(f"{self.message}\nNothing was changed because of {what}.", file=file, err=True)
+        del file
+        problems.report(self.problems)
+        if not problems.wants_json():
+            count = len(self.problems)
+            what = "this problem" if count == 1 else f"these {count} problems"
+            click.echo(f"Nothing was changed because of {what}.", err=True)
 
 
 def load(
@@ -54,37 +72,44 @@ def load(
 
     One resource that stands twice is wrong, unless it is the same both times; then it counts once.
     """
-    problems: list[str] = []
+    wrong: list[Problem] = []
     found: dict[Key, Manifest] = {}
-    for source, text in _texts(files, problems, recursive=recursive):
+    for source, text in _texts(files, wrong, recursive=recursive):
         try:
-            resources = codec.load(text, source)
+            located = codec.read(text, source)
         except InvalidResources as error:
-            problems += map(str, error.problems)
+            wrong += error.problems
             continue
-        if not resources and not skip_empty:
-            problems.append(f"{source}: there is no resource in it; --skip-empty allows that")
-        for resource in resources:
-            contradiction = _contradiction(resource, namespace)
-            if contradiction:
-                problems.append(f"{source}: {contradiction}")
+        if not located and not skip_empty:
+            wrong.append(
+                Problem(
+                    message="there is no resource in it",
+                    remedy="--skip-empty allows that",
+                    source=source,
+                )
+            )
+        for each in located:
+            finding = _contradiction(each.resource, namespace)
+            if finding is not None:
+                wrong.append(each.problem(finding))
                 continue
-            manifest = Manifest(defaulted(_placed(resource, namespace)), source)
-            key = key_of(manifest.resource)
-            other = found.setdefault(key, manifest)
+            manifest = Manifest(defaulted(_placed(each.resource, namespace)), each)
+            other = found.setdefault(key_of(manifest.resource), manifest)
             if other.resource != manifest.resource:
-                where = "before" if other.source == source else f"in {other.source}"
-                problems.append(f"{source}: {key} stands {where} too, with other content; keep one of them")
-    if problems:
-        raise BadManifests(problems)
+                where = other.problem(Finding((), "", "")).place
+                message = f"it stands at {where} too, with other content"
+                wrong.append(manifest.problem(Finding((), message, "keep one of them")))
+    if wrong:
+        raise BadManifests(wrong)
     return list(found.values())
 
 
-def _contradiction(resource: Resource, namespace: str | None) -> str:
+def _contradiction(resource: Resource, namespace: str | None) -> Finding | None:
     own = resource.metadata.namespace
     if namespace and resource.NAMESPACED and own and own != namespace:
-        return f"{key_of(resource)}: -n {namespace} contradicts its namespace {own!r}; drop one of them"
-    return ""
+        message = f"-n {namespace} contradicts its namespace {own!r}"
+        return Finding(("metadata", "namespace"), message, "drop one of them")
+    return None
 
 
 def _placed(resource: Resource, namespace: str | None) -> Resource:
@@ -94,10 +119,10 @@ def _placed(resource: Resource, namespace: str | None) -> Resource:
     return replace(resource, metadata=replace(resource.metadata, namespace=namespace))
 
 
-def _texts(files: Sequence[str], problems: list[str], *, recursive: bool) -> Iterator[tuple[str, str]]:
-    """Name and content of each file, once; what cannot be read is added to ``problems``."""
+def _texts(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Iterator[tuple[str, str]]:
+    """Name and content of each file, once; what cannot be read is added to ``wrong``."""
     seen: set[str] = set()
-    for source in _sources(files, problems, recursive=recursive):
+    for source in _sources(files, wrong, recursive=recursive):
         if source in seen:
             continue
         seen.add(source)
@@ -105,13 +130,21 @@ def _texts(files: Sequence[str], problems: list[str], *, recursive: bool) -> Ite
             content = _stdin() if source == STDIN else Path(source).read_bytes()
             yield source, content.decode("utf-8-sig")
         except OSError as error:
-            problems.append(f"{source}: {error.strerror or error}")
+            wrong.append(Problem(message=error.strerror or str(error), source=source))
         except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            problems.append(f"{source}:{line}: byte {error.start} is not UTF-8; save the file as UTF-8 text")
+            before = error.object[: error.start]
+            wrong.append(
+                Problem(
+                    message=f"byte {error.start} is not UTF-8",
+                    remedy="save the file as UTF-8 text",
+                    source=source,
+                    line=before.count(b"\n") + 1,
+                    column=error.start - before.rfind(b"\n"),
+                )
+            )
 
 
-def _sources(files: Sequence[str], problems: list[str], *, recursive: bool) -> Iterator[str]:
+def _sources(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Iterator[str]:
     for name in files:
         path = Path(name)
         if name == "-":
@@ -122,11 +155,13 @@ def _sources(files: Sequence[str], problems: list[str], *, recursive: bool) -> I
             try:
                 found = _within(path, recursive=recursive)
             except OSError as error:
-                problems.append(f"{error.filename or name}: {error.strerror}")
+                wrong.append(Problem(message=str(error.strerror), source=str(error.filename or name)))
                 continue
             if not found:
-                also = "" if recursive else "; -R looks into its directories too"
-                problems.append(f"{name}: no .yaml, .yml or .json file in it{also}")
+                remedy = "" if recursive else "-R looks into its directories too"
+                wrong.append(
+                    Problem(message="no .yaml, .yml or .json file in it", remedy=remedy, source=name)
+                )
             yield from found
 
 

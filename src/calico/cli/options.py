@@ -1,14 +1,14 @@
-"""The options and arguments that ``apply``, ``get`` and ``delete`` have in common.
+"""The options and arguments that the verbs have in common.
 
 In:   nothing; these are decorators for click commands.
-Out:  parameters ``files``, ``recursive``, ``skip_empty``, ``namespace`` and ``words``.
+Out:  parameters ``files``, ``recursive``, ``skip_empty``, ``namespace``, ``words``, ``dry_run`` and ``diff``.
 Next: ``cli.kinds`` and ``cli.manifests`` make sense of their values; ``cli.stores`` has those that choose the store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -17,11 +17,14 @@ from calico.cli.kinds import METAVAR
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+DIFF_STATUS: Final = "2 the command line is wrong. With --diff: 0 nothing would change, 1 something would, 2 something is wrong."
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 _FILE = click.Path(allow_dash=True, readable=False)  # "manifests" says all that is wrong, not only this
 
 
-def _complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What may follow the words that are there."""
     del param
     from calico.cli.completion import words
 
@@ -72,8 +75,19 @@ def namespace(what: str) -> Callable[[Decorated], Decorated]:
     )
 
 
-words = click.argument("words", metavar=f"[{METAVAR}]", nargs=-1, shell_complete=_complete_words)
+one = click.argument(
+    "one", metavar="KIND NAME | KIND/NAME", nargs=-1, required=True, shell_complete=complete_words
+)
+words = click.argument("words", metavar=f"[{METAVAR}]", nargs=-1, shell_complete=complete_words)
 recursive = click.option(
     "-R", "--recursive", is_flag=True, help="Look into the directories of a directory too."
 )
 skip_empty = click.option("--skip-empty", is_flag=True, help="Files without a resource are no error.")
+dry_run = click.option(
+    "--dry-run",
+    type=click.Choice(["client", "server"]),
+    help="Write nothing; 'client' only reads the command line and files, 'server' judges all by what is stored.",
+)
+diff = click.option(
+    "--diff", is_flag=True, help="Write nothing; show what would change in the store, as a unified diff."
+)

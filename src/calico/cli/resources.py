@@ -1,7 +1,8 @@
-"""``calicoctl apply`` and ``delete``.
+"""``calicoctl create``, ``apply``, ``replace`` and ``delete``.
 
 In:   files and the command line.
 Out:  resources in the store; the messages and exit status of calicoctl (behaviour reference 8.2).
+Next: ``cli.outcome`` says how it went.
 
 Everything is read and judged before the first write: a broken manifest changes nothing. After that each resource
 is written by itself, and what the store or its other resources refuse does not stop the others.
@@ -9,102 +10,156 @@ is written by itself, and what the store or its other resources refuse does not 
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from calico.cli import options
+from calico.cli import options, problems
 from calico.cli.kinds import overview, wanted
-from calico.cli.session import keys_of, keys_of_files, search, with_store
+from calico.cli.outcome import Mode, Verb, conclude, findings_of, problem_of
+from calico.cli.progress import Progress
+from calico.cli.session import keys_of, search, with_batch
 from calico.cli.stores import Location, store_options
-from calico.datastore.api import Conflict, StoreError
-from calico.datastore.typed import Resources
-from calico.model.errors import ModelError
+from calico.model.errors import Finding, Problem
 from calico.model.keys import Key, key_of
-from calico.model.resource import Resource
 
 if TYPE_CHECKING:
     from calico.cli.manifests import Manifest
+    from calico.datastore.writing import Batch, Failure
 
 
-class Failure(NamedTuple):
-    """What could not be done, and why."""
+def _writing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of the three verbs that write what files hold."""
+    for option in (
+        store_options,
+        problems.output_option,
+        options.diff,
+        options.dry_run,
+        options.namespace("The namespace of resources that name none; default: default."),
+        options.skip_empty,
+        options.recursive,
+        options.files("What to write; may be repeated. '-' is standard input.", required=True),
+    ):
+        command = option(command)
+    return command
 
-    key: Key
-    reason: str
-    source: str = ""
-    """The file that asked for it, if any."""
 
-    def __str__(self) -> str:
-        return f"hit error: {self.key}{f' ({self.source})' if self.source else ''}: {self.reason}"
-
-
-# --- apply -------------------------------------------------------------------------------------------
+# --- create, apply, replace --------------------------------------------------------------------------
 
 
 @click.command(
     context_settings={"allow_extra_args": True},
-    epilog="Exit status: 0 all were applied; 1 something was not, and standard error says what and why"
-    " (if a file is broken, nothing is changed at all); 2 the command line is wrong.",
+    epilog="Exit status: 0 all were created; 1 something was not, and standard error says what and why"
+    f" (if a file is broken, nothing is changed at all); {options.DIFF_STATUS}",
 )
-@options.files("What to apply; may be repeated. '-' is standard input.", required=True)
-@options.recursive
-@options.skip_empty
-@options.namespace("The namespace of resources that name none; default: default.")
-@store_options
-def apply(
-    location: Location, files: Sequence[str], namespace: str | None, *, recursive: bool, skip_empty: bool
-) -> None:
-    """Create resources, or update those that exist.
+@_writing
+@click.option("--skip-exists", is_flag=True, help="What exists is left as it is, and is no error.")
+def create(skip_exists: bool, **given: Any) -> None:
+    """Create resources that do not exist yet.
 
     Files are YAML (one or many documents) or JSON; a document may also be a list of resources. Of a directory
     the .yaml, .yml and .json files are read.
 
     \b
     Examples:
+      calicoctl create -f policy.yaml
+      calicoctl create -f manifests/ -R --skip-exists
+      calicoctl create -f policy.yaml --dry-run=server
+    """
+    _write(Verb("create", "created"), skip_exists=skip_exists, **given)
+
+
+@click.command(
+    context_settings={"allow_extra_args": True},
+    epilog="Exit status: 0 all were applied; 1 something was not, and standard error says what and why"
+    f" (if a file is broken, nothing is changed at all); {options.DIFF_STATUS}",
+)
+@_writing
+def apply(**given: Any) -> None:
+    """Create resources, or update those that exist.
+
+    Files are YAML (one or many documents) or JSON; a document may also be a list of resources. Of a directory
+    the .yaml, .yml and .json files are read. A resource that exists becomes what the file says; fields that
+    the file leaves out are unset.
+
+    \b
+    Examples:
       calicoctl apply -f policy.yaml
       calicoctl apply -f manifests/ -R
+      calicoctl apply -f policy.yaml --diff
       calicoctl get networkpolicy web -n shop -o yaml | sed s/80/8080/ | calicoctl apply -f -
     """
+    _write(Verb("apply", "applied"), **given)
+
+
+@click.command(
+    context_settings={"allow_extra_args": True},
+    epilog="Exit status: 0 all were replaced; 1 something was not, and standard error says what and why"
+    f" (if a file is broken, nothing is changed at all); {options.DIFF_STATUS}",
+)
+@_writing
+def replace(**given: Any) -> None:
+    """Replace resources that exist by what files say of them.
+
+    \b
+    Examples:
+      calicoctl replace -f policy.yaml
+      calicoctl get node host-1 -o yaml | sed s/64512/64513/ | calicoctl replace -f -
+    """
+    _write(Verb("replace", "replaced"), **given)
+
+
+def _write(
+    verb: Verb,
+    *,
+    location: Location,
+    files: Sequence[str],
+    namespace: str | None,
+    recursive: bool,
+    skip_empty: bool,
+    dry_run: str | None,
+    diff: bool,
+    skip_exists: bool = False,
+) -> None:
     from calico.cli.manifests import load
 
     for extra in click.get_current_context().args:
         raise click.UsageError(
             f"{extra!r} has no -f before it; write -f before each file, or before their directory"
         )
-    manifests = load(files, namespace, recursive=recursive, skip_empty=skip_empty)
-    # Tiers go first, so that one manifest may hold a tier and its policies in any order.
-    manifests.sort(key=lambda one: one.resource.kind != "Tier")
-    failures = with_store(location, lambda client: _apply(client, manifests))
-    _conclude("applied", "apply", [key_of(each.resource) for each in manifests], failures)
+    mode = Mode(dry_run, diff)
+    with mode.judged():
+        manifests = load(files, namespace, recursive=recursive, skip_empty=skip_empty)
+    keys = [key_of(each.resource) for each in manifests]
+    warnings = problems.warnings_of([each.located for each in manifests])
+    if mode.offline:
+        conclude(verb, keys, [], mode, warnings=warnings)
+        return
+    from calico.datastore import writing
 
+    async def work(batch: Batch) -> list[Failure | None]:
+        with Progress(len(manifests), f"{verb.plain.capitalize()}:") as progress:
+            return await batch.write(
+                [each.resource for each in manifests],
+                writing.Verb[verb.plain.upper()],
+                advance=progress.advance,
+            )
 
-async def _apply(client: Resources, manifests: Sequence[Manifest]) -> list[Failure]:
-    from calico.datastore.admission import NotAdmitted, admit, initialise
-
-    await initialise(client)
-    failures = []
-    for resource, source in manifests:
-        try:
-            await admit(client, resource)
-            await client.apply(resource)
-        except Conflict as conflict:
-            failures.append(Failure(key_of(resource), _conflict(conflict, resource), source))
-        except (NotAdmitted, StoreError, ModelError) as error:
-            failures.append(Failure(key_of(resource), str(error), source))
-    return failures
-
-
-def _conflict(conflict: Conflict, resource: Resource) -> str:
-    given = resource.metadata.resource_version
-    if given is None:
-        return "others keep changing it; try again"
-    return (
-        f"it was changed since it was read: its resourceVersion is {conflict.current} now, not {given};"
-        " get it again and repeat your change, or remove the resourceVersion to overwrite it"
-    )
+    with mode.judged():
+        outcomes, changes = with_batch(location, work, rehearsal=mode.rehearsal)
+    creating = verb.plain == "create"
+    failures: list[list[Problem]] = []
+    skipped = 0
+    for manifest, failure in zip(manifests, outcomes, strict=True):
+        if skip_exists and writing.exists(failure):
+            skipped += 1
+        elif failure is not None:
+            given = manifest.resource.metadata.resource_version
+            findings = findings_of(failure, given=given, creating=creating)
+            failures.append([manifest.problem(each) for each in findings])
+    note = f" ({skipped} of them existed)" if skipped else ""
+    conclude(verb, keys, failures, mode, changes=changes, warnings=warnings, note=note)
 
 
 # --- delete ------------------------------------------------------------------------------------------
@@ -112,7 +167,7 @@ def _conflict(conflict: Conflict, resource: Resource) -> str:
 
 @click.command(
     epilog=f"Kinds: {overview()}.\n\nExit status: 0 all are gone; 1 something could not be deleted or did not exist;"
-    " 2 the command line is wrong."
+    f" {options.DIFF_STATUS}"
 )
 @options.words
 @options.files("Delete the resources that these files name.")
@@ -120,6 +175,9 @@ def _conflict(conflict: Conflict, resource: Resource) -> str:
 @options.skip_empty
 @click.option("-s", "--skip-not-exists", is_flag=True, help="What is not there is no error.")
 @options.namespace("The namespace of the resources; default: default.")
+@options.dry_run
+@options.diff
+@problems.output_option
 @store_options
 def delete(
     location: Location,
@@ -130,17 +188,24 @@ def delete(
     recursive: bool,
     skip_empty: bool,
     skip_not_exists: bool,
+    dry_run: str | None,
+    diff: bool,
 ) -> None:
     """Delete resources, by kind and names or as files name them.
+
+    With a node go its endpoints, their addresses and its own settings; with a pool the blocks that nobody uses.
 
     \b
     Examples:
       calicoctl delete networkpolicy allow-web -n shop
       calicoctl delete gnp/deny-all tier/security
       calicoctl delete -f policy.yaml --skip-not-exists
+      calicoctl delete node host-7 --diff
     """
     if bool(files) == bool(words):
         raise click.UsageError("say what to delete: either KIND NAME..., or -f before each FILE")
+    mode = Mode(dry_run, diff)
+    manifests: dict[Key, Manifest] = {}
     if words:
         asked = wanted(words)
         for each in asked:
@@ -148,52 +213,67 @@ def delete(
                 raise click.UsageError(f"say which of the {each.kind.PLURAL} to delete: at least one NAME")
         keys = keys_of(asked, namespace)
     else:
-        keys = keys_of_files(files, namespace, recursive=recursive, skip_empty=skip_empty)
+        from calico.cli.manifests import load
+
+        with mode.judged():
+            found = load(files, namespace, recursive=recursive, skip_empty=skip_empty)
+        manifests = {key_of(each.resource): each for each in found}
+        keys = list(manifests)
     # Policies go before the tiers that hold them, whatever the order in the files.
     keys.sort(key=lambda key: key.kind == "Tier")
+    verb = Verb("delete", "deleted")
+    if mode.offline:
+        conclude(verb, keys, [], mode)
+        return
 
-    failures, missing = with_store(
-        location, lambda client: _delete(client, keys, skip_missing=skip_not_exists), make=False
-    )
-    _conclude("deleted", "delete", keys, failures, missing)
+    def said(key: Key, finding: Finding) -> Problem:
+        return manifests[key].problem(finding) if key in manifests else problem_of(key, finding)
+
+    async def work(batch: Batch) -> tuple[list[list[Problem]], int]:
+        return await _delete(batch, keys, said, mode, skip_missing=skip_not_exists)
+
+    with mode.judged():
+        (failures, missing), changes = with_batch(location, work, rehearsal=mode.rehearsal, make=False)
+    note = f" ({missing} of them did not exist)" if missing else ""
+    conclude(verb, keys, failures, mode, changes=changes, note=note)
 
 
 async def _delete(
-    client: Resources, keys: Sequence[Key], *, skip_missing: bool
-) -> tuple[list[Failure], list[Key]]:
-    """What could not be deleted, and what was not there, which is a failure unless it may be missing."""
+    batch: Batch,
+    keys: Sequence[Key],
+    said: Callable[[Key, Finding], Problem],
+    mode: Mode,
+    *,
+    skip_missing: bool,
+) -> tuple[list[list[Problem]], int]:
+    """What could not be deleted, and how many were not there, which is a failure unless they may be missing."""
+    import asyncio
+
     from calico.datastore.admission import NotAdmitted, admit_deletion
+    from calico.datastore.api import Conflict, StoreError
+    from calico.ipam import cascade
+    from calico.ipam.client import IPAMError
+    from calico.model.errors import ModelError
 
-    failures: list[Failure] = []
-    missing: list[Key] = []
-    for key in keys:
-        try:
-            await admit_deletion(client, key)
-            await client.delete(key)
-        except Conflict:
-            missing.append(key)
-        except (NotAdmitted, StoreError, ModelError) as error:
-            failures.append(Failure(key, str(error)))
-    if skip_missing:
-        return failures, missing
-    return [*failures, *(Failure(key, why) for key, why in await search(client, missing))], []
-
-
-def _conclude(
-    done: str, verb: str, keys: Sequence[Key], failures: Sequence[Failure], missing: Sequence[Key] = ()
-) -> None:
-    """Say how it went, as calicoctl does; exit status 1 if anything failed."""
-    kinds = {key.kind for key in keys}
-    what = f"'{kinds.pop()}' resource(s)" if len(kinds) == 1 else "resource(s)"
-    succeeded = len(keys) - len(failures)
-    absent = f" ({len(missing)} of them did not exist)" if missing else ""
-    if not failures:
-        click.echo(f"Successfully {done} {succeeded} {what}{absent}")
+    async def no_pause(_: float) -> None:
         return
-    if succeeded:
-        click.echo(f"Partial success: {done} {succeeded} out of {len(keys)} {what}{absent}:", err=True)
-    else:
-        click.echo(f"Failed to {verb} any {what}:", err=True)
-    for failure in failures:
-        click.echo(str(failure), err=True)
-    sys.exit(1)
+
+    pause = no_pause if mode.rehearsal else asyncio.sleep
+    failures: list[list[Problem]] = []
+    missing: list[Key] = []
+    with Progress(len(keys), "Delete:") as progress:
+        for key in keys:
+            try:
+                await admit_deletion(batch.resources, key)
+                await cascade.delete(batch.resources, key, pause=pause)
+            except Conflict:
+                missing.append(key)
+            except (NotAdmitted, StoreError, ModelError) as error:
+                failures.append([said(key, each) for each in findings_of(error)])
+            except IPAMError as error:
+                failures.append([said(key, Finding((), str(error), ""))])
+            progress.advance()
+    if skip_missing:
+        return failures, len(missing)
+    absent = await search(batch.resources, missing)
+    return [*failures, *([said(key, Finding((), why, ""))] for key, why in absent)], 0

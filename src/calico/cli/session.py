@@ -8,16 +8,20 @@ Next: ``cli.resources`` and ``cli.get`` say what the work is.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from calico.cli.kinds import Wanted
+from calico.cli.kinds import Wanted, wanted
 from calico.cli.stores import Location, open_store
 from calico.datastore.api import StoreError, Unavailable
 from calico.datastore.typed import Resources
 from calico.model.errors import ModelError
 from calico.model.keys import Key, key_of
+
+if TYPE_CHECKING:
+    from calico.datastore.snapshot import Change
+    from calico.datastore.writing import Batch
 
 T = TypeVar("T")
 DEFAULT_NAMESPACE = "default"
@@ -45,6 +49,25 @@ def with_store(location: Location, work: Callable[[Resources], Awaitable[T]], *,
         raise click.ClickException(str(error)) from error
 
 
+def with_batch(
+    location: Location,
+    work: Callable[[Batch], Awaitable[T]],
+    *,
+    rehearsal: bool = False,
+    make: bool = True,
+) -> tuple[T, list[Change]]:
+    """As ``with_store``, for work that writes: its result, and what it changed; in a ``rehearsal`` nothing really."""
+
+    async def within(client: Resources) -> tuple[T, list[Change]]:
+        from calico.datastore.writing import Batch
+
+        batch = Batch(client.store, dry_run=rehearsal)
+        result = await work(batch)
+        return result, batch.view.changes()
+
+    return with_store(location, within, make=make and not rehearsal)
+
+
 def keys_of(asked: Sequence[Wanted], namespace: str | None) -> list[Key]:
     """The keys of all names that are ``asked`` for, in ``namespace`` where their kind has namespaces."""
     return [
@@ -52,6 +75,16 @@ def keys_of(asked: Sequence[Wanted], namespace: str | None) -> list[Key]:
         for kind, names in asked
         for name in names
     ]
+
+
+def one_key(words: Sequence[str], namespace: str | None) -> Key:
+    """The key of the one resource that ``words`` name."""
+    keys = keys_of(wanted(words), namespace)
+    if len(keys) != 1:
+        raise click.UsageError(
+            f"name one resource, as KIND NAME or KIND/NAME; {' '.join(words)!r} names {len(keys)}"
+        )
+    return keys[0]
 
 
 def keys_of_files(

@@ -118,6 +118,15 @@ def held(block: IPAMBlock, handle: str) -> tuple[Cidr, ...]:
     return tuple(address_at(cidr, ordinal) for ordinal, index in enumerate(block.allocations) if index in own)
 
 
+def owner(block: IPAMBlock, address: Cidr) -> AllocationAttribute | None:
+    """What is noted with an allocated ``address`` of ``block``; None if it is free, or not of this block."""
+    cidr = parse_cidr(block.cidr)
+    if not (cidr.contains(address) and address.is_address):
+        return None
+    index = block.allocations[address.value - cidr.value]
+    return None if index is None else block.attributes[index]
+
+
 def has_room(block: IPAMBlock) -> bool:
     """Whether some address is free (it may still be reserved)."""
     return bool(block.unallocated)

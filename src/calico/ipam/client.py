@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
@@ -115,6 +116,25 @@ class Client:
         for name in sorted(_decode(path, entry.value, IPAMHandle).block):
             freed += await self._release(parse_cidr(name), handle)
             await self._count(handle, name, None)
+        return freed
+
+    async def release(self, addresses: Iterable[Cidr]) -> list[Cidr]:
+        """Free those of ``addresses`` that this host has, whoever owns them there; what was freed.
+
+        An address belongs to the host that the owner's attributes name (``node``); if they name none, to any.
+        """
+        freed: list[Cidr] = []
+        for family in (4, 6):
+            wanted = [address for address in addresses if address.family == family]
+            if not wanted:
+                continue
+            anywhere = Key("IPAMBlock", str(wanted[0])).path.rpartition("/")[0]
+            for entry in (await self._store.list(f"{anywhere}/")).entries:
+                key = parse_path(entry.path)
+                cidr = None if key is None else parse_cidr(key.name)
+                inside = [address for address in wanted if cidr is not None and cidr.contains(address)]
+                if cidr is not None and inside:
+                    freed += await self._release_in(cidr, inside)
         return freed
 
     # Assigning
@@ -265,14 +285,45 @@ class Client:
             if not freed:
                 return ()
             try:
-                if blocks.is_empty(changed) and not changed.affinity:
-                    await self._store.delete(path, revision=stored.revision)
-                else:
-                    await self._store.put(path, codec.encode(changed), revision=stored.revision)
+                await self._put_block(path, changed, stored.revision)
             except Conflict:
                 continue
             return freed
         raise Contended(path)
+
+    async def _release_in(self, cidr: Cidr, addresses: list[Cidr]) -> tuple[Cidr, ...]:
+        """Free those of ``addresses``, all of one block, that this host has."""
+        path = Key("IPAMBlock", str(cidr)).path
+        for _ in range(ATTEMPTS):
+            stored = await self._block(cidr)
+            if stored is None:
+                return ()
+            owners = {address: blocks.owner(stored.value, address) for address in addresses}
+            own = [
+                address
+                for address, owner in owners.items()
+                if owner is not None and (owner.secondary or {}).get("node") in {None, self._node}
+            ]
+            changed, freed = blocks.release(stored.value, own)
+            if not freed:
+                return ()
+            try:
+                await self._put_block(path, changed, stored.revision)
+            except Conflict:
+                continue
+            handles = Counter(owner.handle_id for address in freed if (owner := owners[address]))
+            for handle, count in handles.items():
+                if handle is not None:
+                    await self._count(handle, str(cidr), -count)
+            return freed
+        raise Contended(path)
+
+    async def _put_block(self, path: str, block: IPAMBlock, revision: int) -> None:
+        """Write a block after a release; one without owner and addresses goes."""
+        if blocks.is_empty(block) and not block.affinity:
+            await self._store.delete(path, revision=revision)
+        else:
+            await self._store.put(path, codec.encode(block), revision=revision)
 
     # Records
 

@@ -124,23 +124,27 @@ def test_one_broken_file_among_good_ones_changes_nothing(run: Run, tmp_path: Pat
     assert "broken.yaml:11:3: IPPool/two: spec.blocksize: there is no field" in result.stderr
     assert "did you mean blockSize?" in result.stderr
     assert "worse.yaml:1:5: " in result.stderr
-    assert "latin.yaml:2: byte 10 is not UTF-8" in result.stderr
+    assert "latin.yaml:2:3: byte 10 is not UTF-8" in result.stderr
     assert "none.yaml: No such file or directory" in result.stderr
     assert result.stderr.endswith("Nothing was changed because of these 4 problems.\n")
     assert not (tmp_path / "data").exists()
 
 
 def test_what_the_store_refuses_does_not_stop_the_rest(run: Run) -> None:
-    """As calicoctl: a partial success names what was refused, why, and the file."""
+    """As calicoctl: a partial success names what was refused and why, and shows the place in the file."""
     overlapping = POOL.replace("one", "two").replace("/16", "/24")
     lost = POLICY.replace("security", "nowhere")
     result = run("apply", "-f", "-", stdin=f"{POOL}---\n{overlapping}---\n{lost}", status=1)
     assert result.stderr == (
         "Partial success: applied 1 out of 3 resource(s):\n"
-        "hit error: IPPool/two (<stdin>): spec.cidr: 10.1.0.0/24 overlaps with pool 'one' (10.1.0.0/16);"
+        "hit error: <stdin>:9:14: IPPool/two: spec.cidr: 10.1.0.0/24 overlaps with pool 'one' (10.1.0.0/16);"
         " choose another prefix\n"
-        "hit error: NetworkPolicy/shop/nowhere.web (<stdin>): spec.tier: there is no tier 'nowhere';"
+        "    spec: {cidr: 10.1.0.0/24}\n"
+        "                 ^\n"
+        "hit error: <stdin>:14:14: NetworkPolicy/shop/nowhere.web: spec.tier: there is no tier 'nowhere';"
         " create it first\n"
+        "    spec: {tier: nowhere, order: 10, selector: app == 'web'}\n"
+        "                 ^\n"
     )
     assert _names(run("get", "pools", "-o", "json")) == ["one"]
 
@@ -148,7 +152,7 @@ def test_what_the_store_refuses_does_not_stop_the_rest(run: Run) -> None:
 def test_nothing_applied_is_no_partial_success(run: Run) -> None:
     """A single refusal is a failure."""
     result = run("apply", "-f", "-", stdin=POLICY, status=1)
-    assert result.stderr.startswith("Failed to apply any 'NetworkPolicy' resource(s):\nhit error: ")
+    assert result.stderr.startswith("Failed to apply 'NetworkPolicy' resource:\nhit error: <stdin>:4:14: ")
 
 
 def test_an_old_version_does_not_overwrite_a_newer_one(run: Run) -> None:
@@ -190,7 +194,7 @@ def test_one_resource_twice_is_refused_unless_it_is_the_same(run: Run, tmp_path:
     assert "applied 1 " in run("apply", "-f", "a.yaml", "-f", "b.yaml").stdout
     (tmp_path / "b.yaml").write_text(TIER.replace("100", "200"))
     refused = run("apply", "-f", "a.yaml", "-f", "b.yaml", status=1)
-    assert "b.yaml: Tier/security stands in a.yaml too, with other content" in refused.stderr
+    assert "b.yaml:1:1: Tier/security: it stands at a.yaml:1:1 too, with other content" in refused.stderr
 
 
 def test_nothing_to_apply_is_an_error_unless_allowed(run: Run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from calico.datastore.admission import NotAdmitted, admit, admit_deletion, built
 from calico.datastore.memory import MemoryStore
 from calico.datastore.typed import Resources
 from calico.model import codec
+from calico.model.errors import ModelError
 from calico.model.keys import Key, key_of
 from calico.model.resource import Resource
 from calico.model.validation import defaulted
@@ -37,9 +38,18 @@ def _in(stored: list[Resource], work: Work) -> None:
     asyncio.run(run())
 
 
+async def _admit(client: Resources, resource: Resource) -> None:
+    """Judge a resource beside what is stored, over what is stored of it."""
+    try:
+        before = await client.get(key_of(resource))
+    except ModelError:
+        before = None
+    await admit(client, resource, before)
+
+
 def _refused(stored: list[Resource], resource: Resource) -> str:
     with pytest.raises(NotAdmitted) as refusal:
-        _in(stored, lambda client: admit(client, resource))
+        _in(stored, lambda client: _admit(client, resource))
     return str(refusal.value)
 
 
@@ -54,12 +64,12 @@ def test_a_policy_needs_its_tier(kind: str) -> None:
     """A policy of a tier that is not there is refused, and the tier is named."""
     policy = _make(kind, "web", {"tier": "security"})
     assert "'security'" in _refused([], policy)
-    _in([_make("Tier", "security", {"order": 1})], lambda client: admit(client, policy))
+    _in([_make("Tier", "security", {"order": 1})], lambda client: _admit(client, policy))
 
 
 def test_built_in_tiers_need_not_be_stored() -> None:
     """A policy of the default tier is welcome in an empty store."""
-    _in([], lambda client: admit(client, _make("NetworkPolicy", "web", {})))
+    _in([], lambda client: _admit(client, _make("NetworkPolicy", "web", {})))
 
 
 @pytest.mark.parametrize("cidr", ["10.1.0.0/16", "10.0.0.0/8", "10.1.2.0/24"])
@@ -71,8 +81,8 @@ def test_pools_do_not_overlap(cidr: str) -> None:
 def test_pools_side_by_side_are_welcome() -> None:
     """Neighbouring prefixes and other families do not overlap."""
     stored = [_pool("one", "10.1.0.0/16")]
-    _in(stored, lambda client: admit(client, _pool("two", "10.2.0.0/16")))
-    _in(stored, lambda client: admit(client, _pool("six", "fd00::/48")))
+    _in(stored, lambda client: _admit(client, _pool("two", "10.2.0.0/16")))
+    _in(stored, lambda client: _admit(client, _pool("six", "fd00::/48")))
 
 
 def test_a_pool_keeps_its_prefix_and_block_size() -> None:
@@ -80,7 +90,7 @@ def test_a_pool_keeps_its_prefix_and_block_size() -> None:
     stored = [_pool("one", "10.1.0.0/16")]
     assert "prefix cannot change (10.1.0.0/16" in _refused(stored, _pool("one", "10.2.0.0/16"))
     assert "block size cannot change (26" in _refused(stored, _pool("one", "10.1.0.0/16", 28))
-    _in(stored, lambda client: admit(client, _pool("one", "10.1.0.0/16", 26)))
+    _in(stored, lambda client: _admit(client, _pool("one", "10.1.0.0/16", 26)))
 
 
 def test_an_unreadable_pool_does_not_keep_others_out() -> None:
@@ -88,8 +98,8 @@ def test_an_unreadable_pool_does_not_keep_others_out() -> None:
 
     async def work(client: Resources) -> None:
         await client.store.create(Key("IPPool", "broken").path, b"{")
-        await admit(client, _pool("broken", "10.1.0.0/16"))
-        await admit(client, _pool("other", "10.2.0.0/16"))
+        await _admit(client, _pool("broken", "10.1.0.0/16"))
+        await _admit(client, _pool("other", "10.2.0.0/16"))
 
     _in([], work)
 
