@@ -24,12 +24,12 @@ from msgspec.structs import replace
 from calico.model.errors import Finding, InvalidResources, ModelError, Path, Problem
 from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMConfig, IPAMHandle, Record
 from calico.model.ipam_kinds import VIEWS, View
-from calico.model.keys import BY_TYPE, KINDS, Key
+from calico.model.keys import KINDS, Key
 from calico.model.resource import API_VERSION, Resource
-from calico.model.schema import Misfit, fitted, misfits, nearest, schema, shown, without_nulls
+from calico.model.schema import Misfit, fitted, schema, without_nulls
 
 if TYPE_CHECKING:
-    from calico.model.yaml_text import Places
+    from calico.model.yaml_text import BadText, Places
 
 RECORDS: Final[dict[str, type[Record]]] = {
     "BlockAffinity": BlockAffinity,
@@ -83,7 +83,8 @@ def read(text: str, source: str = "<text>") -> list[Located]:
         problem = partial(_located, places, source, part)
         if resource is not None and not found:
             resources.append(Located(resource, problem))
-        problems += [problem(finding, at_key=at_key) for finding, at_key in found]
+        of_part = [problem(each.finding, at_key=each.at_key) for each in found]
+        problems += sorted(of_part, key=lambda each: (each.line, each.column))
     if problems:
         raise InvalidResources(tuple(problems))
     return resources
@@ -114,7 +115,7 @@ def from_builtins(tree: Mapping[str, Any]) -> Resource:
         raise InvalidResources(
             tuple(
                 Problem(message=each.message, remedy=each.remedy, path=each.path, kind=kind, name=name)
-                for each, _ in found
+                for each in (misfit.finding for misfit in found)
             )
         )
     return resource
@@ -125,26 +126,32 @@ def _parts(text: str, source: str, places: Places, problems: list[Problem]) -> I
 
     try:
         for index, document in enumerate(_documents(text)):
-            yield from _unpacked(index, (), document)
+            if isinstance(document, BadText):
+                problems.append(unreadable(document, source, index, places))
+            else:
+                yield from _unpacked(index, (), document)
     except RecursionError:
         problems.append(
             Problem(message="lists nest too deep, or within themselves", remedy="flatten them", source=source)
         )
-    except BadText as error:
-        place = places.at(error.line, error.column)
-        problems.append(
-            Problem(
-                message=error.reason,
-                remedy=error.remedy,
-                source=source,
-                line=place.line,
-                column=place.column,
-                excerpt=place.excerpt,
-            )
-        )
+
+
+def unreadable(error: BadText, source: str, document: int = 0, places: Places | None = None) -> Problem:
+    """What is wrong with a document, or a whole file, that is no text of resources."""
+    place = places.at(error.line, error.column) if places else None
+    return Problem(
+        message=error.reason,
+        remedy=error.remedy,
+        source=source,
+        document=document,
+        line=error.line,
+        column=error.column,
+        excerpt=place.excerpt if place else "",
+    )
 
 
 def _documents(text: str) -> Iterator[Any]:
+    """The documents, and in the place of each that is none a ``BadText``."""
     if text.lstrip()[:1] in {"{", "["}:
         try:
             tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
@@ -153,9 +160,9 @@ def _documents(text: str) -> Iterator[Any]:
         else:
             yield tree
             return
-    from calico.model.yaml_text import documents
+    from calico.model.yaml_text import readings
 
-    yield from documents(text)
+    yield from readings(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -201,58 +208,12 @@ def _identity(tree: Any) -> tuple[str, str]:
 
 
 def _read(tree: Any) -> tuple[Resource | None, list[Misfit]]:
+    from calico.model.judgement import judged  # readers of a store judge nothing
+
     try:
-        return _understood(tree)
+        return judged(tree)
     except RecursionError:
         return None, [Misfit(Finding((), "values nest too deep, or within themselves", "flatten them"))]
-
-
-def _understood(tree: Any) -> tuple[Resource | None, list[Misfit]]:
-    if not isinstance(tree, dict):
-        finding = Finding(
-            (), f"{shown(tree)} stands where a resource is expected", "write apiVersion, kind, metadata, spec"
-        )
-        return None, [Misfit(finding)]
-    tree = without_nulls(tree)
-    kind = _kind(tree)
-    found = [*_type_problems(tree, kind)]
-    if kind is None or found:
-        return None, found
-    try:
-        resource = msgspec.convert(tree, kind)
-    except msgspec.ValidationError as error:
-        found = [*misfits(tree, schema(kind))]
-        return None, found or [Misfit(Finding((), str(error), ""))]
-    from calico.model.validation import problems_of
-
-    return resource, [Misfit(finding) for finding in problems_of(resource)]
-
-
-def _kind(tree: Mapping[str, Any]) -> type[Resource] | None:
-    """The kind that the tree says it is of; in case of a wrong apiVersion the one that is called so."""
-    version, word = tree.get("apiVersion"), tree.get("kind")
-    if not isinstance(word, str):
-        return None
-    if isinstance(version, str) and (version, word) in BY_TYPE:
-        return BY_TYPE[version, word]
-    return KINDS.get(word)
-
-
-def _type_problems(tree: dict[str, Any], kind: type[Resource] | None) -> Iterator[Misfit]:
-    version = tree.get("apiVersion")
-    if version != (expected := API_VERSION if kind is None else kind.API_VERSION):
-        message = (
-            "the apiVersion is missing" if version is None else f"apiVersion {shown(version)} is not ours"
-        )
-        yield Misfit(Finding(("apiVersion",), message, f"write {expected}"))
-    if "kind" not in tree:
-        yield Misfit(Finding(("kind",), "the kind is missing", f"add one of {', '.join(KINDS)}"))
-    elif kind is None:
-        yield Misfit(
-            Finding(
-                ("kind",), f"there is no kind {shown(tree['kind'])}", nearest(str(tree["kind"]), list(KINDS))
-            )
-        )
 
 
 # --- people's text, the other way --------------------------------------------------------------------

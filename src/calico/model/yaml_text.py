@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import yaml
 
-from calico.model.errors import ModelError, Path
+from calico.model.errors import Path
+from calico.model.yaml_mistakes import BREAK, BadText, DuplicateKey, explained
+
+__all__ = ["BadText", "Place", "Places", "documents", "dump", "readings", "text_of"]
 
 Resolvers: TypeAlias = dict[str | None, list[tuple[str, re.Pattern[str]]]]
 
@@ -42,10 +44,6 @@ def _core_resolvers() -> Resolvers:
             entry = (f"tag:yaml.org,2002:{name}", re.compile(rf"(?:{written})\Z"))
             resolvers.setdefault("" if char == "\0" else char, []).append(entry)
     return resolvers
-
-
-class DuplicateKey(yaml.constructor.ConstructorError):
-    """A mapping has the same key twice, so one of the values would be lost."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -78,38 +76,82 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
-class BadText(ModelError):
-    """Text that is no YAML, with the place where it stops being so (from 1; 0 where that is not known)."""
+_OTHER_ENCODINGS: Final = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
 
-    def __init__(self, reason: str, remedy: str, line: int = 0, column: int = 0) -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
-        self.line = line
-        self.column = column
+
+def text_of(content: bytes) -> str:
+    """The text of a file: UTF-8, with a byte order mark or without. ``BadText`` where it is anything else."""
+    for mark, name in _OTHER_ENCODINGS:
+        if content.startswith(mark):
+            raise BadText(f"the file is {name}, not UTF-8", "save it as UTF-8", 1, 1)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = BREAK.split(content[: error.start].decode("utf-8-sig"))
+        line, column = len(before), len(before[-1]) + 1
+        reason = f"the byte 0x{content[error.start]:02X} is not UTF-8"
+        raise BadText(reason, "save the file as UTF-8", line, column) from None
 
 
 def documents(text: str) -> Iterator[Any]:
     """The documents of ``text``, in order, empty ones as None; ``BadText`` where it is no YAML any more."""
-    try:
-        yield from yaml.load_all(text, _Loader)
-    except yaml.YAMLError as error:
-        raise _bad_text(error) from error
-    except RecursionError as error:
-        raise BadText("values nest too deep", "flatten them") from error
-    except ValueError as error:
-        raise BadText(f"a number can not be read: {error}", "put it in quotes if it is text") from error
+    for found in readings(text):
+        if isinstance(found, BadText):
+            raise found
+        yield found
 
 
-def _bad_text(error: yaml.YAMLError) -> BadText:
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return BadText(f"the text is no YAML: {str(error).partition(chr(10))[0]}", "correct it")
-    mark = error.problem_mark or error.context_mark
-    place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-    reason = ", ".join(part for part in (error.context, error.problem) if part)
-    if isinstance(error, DuplicateKey):
-        return BadText(reason, "keep one of the two", *place)
-    return BadText(f"the text is no YAML: {reason}", "correct it here or shortly before", *place)
+def readings(text: str) -> Iterator[Any]:
+    """What ``documents`` gives, with a ``BadText`` in the place of each document that is no YAML, or not ours."""
+    for found in _nodes(text):
+        if isinstance(found, BadText):
+            yield found
+            continue
+        loader, node = found
+        try:
+            yield loader.construct_document(node)
+        except yaml.YAMLError as error:
+            yield explained(error, BREAK.split(text))
+        except RecursionError:
+            yield BadText("values nest too deep", "flatten them")
+        except ValueError as error:
+            place = (node.start_mark.line + 1, node.start_mark.column + 1)
+            yield BadText(f"a number can not be read: {error}", "put it in quotes if it is text", *place)
+
+
+def _nodes(text: str) -> Iterator[tuple[_Loader, Any] | BadText]:
+    """The root of each document; after one that is no YAML, reading goes on behind the next ``---``."""
+    first: int | None = 0
+    lines: list[str] = []
+    while first is not None:
+        try:
+            loader = _Loader("\n" * first + "\n".join(lines[first:]) if lines else text)
+            while loader.check_node():
+                yield loader, loader.get_node()
+        except yaml.YAMLError as error:
+            lines = lines or BREAK.split(text)
+            yield explained(error, lines)
+            mark = getattr(error, "problem_mark", None)
+            stopped = max(first + 1, mark.line) if mark else len(lines)
+            first = next((number for number in range(stopped, len(lines)) if _begins(lines[number])), None)
+        except (RecursionError, UnicodeError) as error:
+            deep = isinstance(error, RecursionError)
+            yield (
+                BadText("values nest too deep", "flatten them") if deep else BadText(str(error), "remove it")
+            )
+            return
+        else:
+            return
+
+
+def _begins(line: str) -> bool:
+    """Whether a document begins with this line."""
+    return line[:3] == "---" and not line[3:4].strip()
 
 
 def dump(values: Iterable[Any]) -> str:
@@ -134,14 +176,11 @@ class Place(NamedTuple):
     excerpt: str = ""
 
 
-LONGEST_EXCERPT: Final = 200
-
-
 class Places:
     """Lines and columns of a text. The text is read a second time at the first question: only errors pay for it."""
 
     def __init__(self, text: str) -> None:
-        self._lines = text.split("\n")
+        self._lines = BREAK.split(text)
         self._text = text
         self._roots: list[Any] | None = None
 
@@ -149,13 +188,15 @@ class Places:
         """The place at a known line and column."""
         if not 1 <= line <= len(self._lines):
             return Place(line, column)
-        excerpt = self._lines[line - 1].rstrip("\r")
-        return Place(line, column, excerpt if len(excerpt) <= LONGEST_EXCERPT else "")
+        return Place(line, column, self._lines[line - 1])
 
-    def find(self, document: int, path: Path, *, at_key: bool = False) -> Place:
-        """The place of a value, or of its key; of the nearest thing around it if it is not there."""
+    def find(self, document: int, path: Path, *, at_key: bool = False, offset: int = 0) -> Place:
+        """The place of a value, or of its key; of the nearest thing around it if it is not there.
+
+        ``offset`` is how far into a text the place is, for texts that stand on one line as they are.
+        """
         if self._roots is None:
-            self._roots = list(self._compose())
+            self._roots = [None if isinstance(each, BadText) else each[1] for each in _nodes(self._text)]
         if document >= len(self._roots) or self._roots[document] is None:
             return Place()
         node, mark = self._roots[document], self._roots[document].start_mark
@@ -167,11 +208,11 @@ class Places:
             mark = key.start_mark
         if isinstance(node, yaml.ScalarNode) and not at_key:
             mark = node.start_mark
+            place = self.at(mark.line + 1, mark.column + 1)
+            begin = mark.column + (node.style in {"'", '"'})
+            as_it_is = place.excerpt[begin : begin + len(node.value)] == node.value
+            return place._replace(column=begin + 1 + offset) if offset and as_it_is else place
         return self.at(mark.line + 1, mark.column + 1)
-
-    def _compose(self) -> Iterator[Any]:
-        with suppress(yaml.YAMLError, RecursionError):  # what came before can be found all the same
-            yield from yaml.compose_all(self._text, _Loader)
 
 
 def _child(node: Any, step: str | int) -> tuple[Any, Any] | None:

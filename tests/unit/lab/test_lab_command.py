@@ -56,7 +56,7 @@ def test_a_lab_whose_record_is_damaged_is_listed_as_such(calicoctl: CliRunner, t
     [
         ("racks: [{hosts: 1}]\nmut: 9000\n", "mut"),
         ("racks: [{hosts: [{name: spine}]}]\n", "'spine'"),
-        ("racks: [\n", "line 2"),
+        ("racks: [\n", "line 1"),
         ("", "empty"),
         ("racks: [{hosts: 1}]\n---\nracks: [{hosts: 2}]\n", "2 documents"),
         ("racks: [{hosts: 1}]\nmtu: 100\n", "line 2: mtu"),

@@ -219,8 +219,13 @@ HEAD = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata:\n  n
         (HEAD + "spec:\n  nets:\n  - a: b\n", "spec.nets[0]", "a mapping stands where text is expected", 7),
         (HEAD + "spec: x\n", "spec", "'x' stands where a mapping is expected", 5),
         (HEAD + "  name: b\n", "", "the key 'name' stands here a second time", 5),
-        (HEAD + "spec: {nets: [a\n", "", "the text is no YAML", 6),
-        (HEAD + "  uid: !!python/object:os.system x\n", "", "the text is no YAML", 5),
+        (HEAD + "spec: {nets: [a\n", "", "nothing closes the '['", 5),
+        (
+            HEAD + "  uid: !!python/object:os.system x\n",
+            "",
+            "the type '!!python/object:os.system' has no place here",
+            5,
+        ),
         ("just words\n", "", "'just words' stands where a resource is expected", 1),
         ("{" * 5000, "", "", 0),
         ("&a [*a]", "", "nest", 0),
@@ -255,13 +260,19 @@ def test_json_is_located_too():
 
     assert problem.field == "metadata.name"
     assert problem.excerpt.strip().startswith('"name"')
-    assert only(text.replace('"name"', '"kind": "x", "name"', 1)).field == "metadata.kind"
+    assert only(text.replace('"name": "a b"', '"kind": "x", "name": "a"', 1)).field == "metadata.kind"
     assert "a second time" in only('{"kind": "a", "kind": "b"}').message
 
 
-def test_very_long_lines_are_not_shown():
-    """A problem in a line of many thousand characters does not print it."""
-    assert only(json.dumps({"kind": "x" * 5000, "apiVersion": "projectcalico.org/v3"})).excerpt == ""
+def test_of_very_long_lines_a_piece_is_shown():
+    """Of a line of many thousand characters only what stands around the place is shown."""
+    text = '{"apiVersion": "projectcalico.org/v3", "metadata": {"name": "%s"}, "kind": "T"}' % ("x" * 5000)
+
+    _, line, caret = str(only(text)).split("\n")
+
+    assert line.endswith('"}, "kind": "T"}')
+    assert line[caret.index("^") :] == '"T"}'
+    assert len(line) < 120
 
 
 def test_from_builtins():

@@ -1,0 +1,95 @@
+"""What a person meant who wrote something else: the nearest word, the field's real place, other people's words.
+
+In:   a word that is not known where it stands, and what is known there.
+Out:  the likely word, or a sentence with it; what a sentence can not tell is left to the reader.
+Next: ``model.schema`` puts the sentences into its findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+MOST_LISTED: Final = 15
+"""How many known words a sentence lists; beyond that nobody reads them."""
+
+LIKELY: Final = 0.6
+CERTAIN: Final = 0.8
+"""How similar words must be, by difflib, to be proposed, and to go on as if the one were the other."""
+
+SYNONYMS: Final[Mapping[str, str]] = {
+    "accept": "Allow",
+    "permit": "Allow",
+    "drop": "Deny",
+    "reject": "Deny",
+    "block": "Deny",
+    "next-tier": "Pass",
+    "inbound": "Ingress",
+    "outbound": "Egress",
+    "yes": "true",
+    "no": "false",
+    "on": "true",
+    "off": "false",
+}
+"""Values of other firewalls and formats, and ours."""
+
+FOREIGN_FIELDS: Final[Mapping[str, str]] = {
+    "podselector": "Kubernetes' word; write a selector, such as selector: app == 'web'",
+    "matchlabels": "Kubernetes' word; write a selector, such as selector: app == 'web'",
+    "matchexpressions": "Kubernetes' word; write a selector, such as selector: app in {'web', 'api'}",
+    "policytypes": "Kubernetes' word; write types",
+    "from": "Kubernetes' word; write source, with nets, selector or namespaceSelector in it",
+    "to": "Kubernetes' word; write destination, with nets, selector or namespaceSelector in it",
+    "ipblock": "Kubernetes' word; write nets, and notNets for what it excepts",
+    "except": "Kubernetes' word; write notNets",
+    "endport": "Kubernetes' word; write a range in ports, such as '8000:8080'",
+    "src": "write source, with nets, selector or ports in it",
+    "dst": "write destination, with nets, selector or ports in it",
+    "sport": "write source.ports",
+    "dport": "write destination.ports",
+    "!nets": "the old format's word; write notNets",
+    "!selector": "the old format's word; write notSelector",
+    "!ports": "the old format's word; write notPorts",
+    "!protocol": "the old format's word; write notProtocol",
+    "!icmp": "the old format's word; write notICMP",
+}
+"""Fields of other formats, in lower case, and how they are written here."""
+
+OLD_KINDS: Final = frozenset(
+    {"bgpPeer", "hostEndpoint", "ipPool", "node", "policy", "profile", "tier", "workloadEndpoint"}
+)
+"""Kinds of the format v1, which had apiVersion v1."""
+
+
+def near(word: str, known: Collection[str], similarity: float = LIKELY) -> str | None:
+    """The known word that ``word`` is surely meant to be, or None."""
+    from difflib import get_close_matches
+
+    bare = _bare(word)
+    same = [each for each in known if _bare(each) == bare]
+    if same:
+        return same[0]
+    if (synonym := SYNONYMS.get(word.lower())) in known:
+        return synonym
+    lowered = {each.lower(): each for each in known}
+    close = get_close_matches(word.lower(), lowered, n=1, cutoff=similarity)
+    return lowered[close[0]] if close else None
+
+
+def _bare(word: str) -> str:
+    return word.strip().replace("-", "").replace("_", "").replace(" ", "").lower()
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """``did you mean <the most similar>?``, or those that are known, if they are few."""
+    found = near(word, known)
+    return f"did you mean {found}?" if found else listed(known)
+
+
+def listed(known: Collection[str]) -> str:
+    """``known are a, b, c``; of many, the first."""
+    words = [*known]
+    if not words:
+        return "remove it"
+    more = f", and {len(words) - MOST_LISTED} more" if len(words) > MOST_LISTED + 2 else ""
+    return f"known are {', '.join(words[:MOST_LISTED] if more else words)}{more}"
