@@ -45,6 +45,11 @@ class Paths(NamedTuple):
         return self.data / DATABASE
 
     @property
+    def felix_cfg(self) -> Path:
+        """The agent's settings on this host."""
+        return self.config / "felix.cfg"
+
+    @property
     def labs(self) -> Path:
         """One directory for each lab of this machine."""
         return self.run / "lab"

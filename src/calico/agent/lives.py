@@ -1,4 +1,4 @@
-"""Start over after a failure that nobody thought of; give up, for a supervisor to see, when that does not help.
+"""Start over after a failure that nobody thought of, or on purpose; give up, for a supervisor to see, when that does not help.
 
 In:   what begins a life: every part made anew, nothing read or written yet.
 Out:  lives, one after the other; why the last one ended, for the status.
@@ -21,12 +21,18 @@ MOST_FAILURES: Final = 5
 """Failures in a row after which no new life is begun."""
 LONG_LIFE: Final = 60.0
 """Seconds of life after which a failure is no longer in a row with the one before."""
+SHORT_REST: Final = 0.1
+"""Seconds before a life that follows one that ended on purpose: changes that come together make one."""
 LONGEST_REST: Final = 30.0
 """Seconds between two lives, at most; at first it is one, then each time twice as long."""
 
 
 class GaveUpError(Exception):
     """Starting over did not help; the sentence says what went wrong at last."""
+
+
+class Renewal(Exception):
+    """A life ends on purpose, because what it was built on is no longer so; the sentence says what changed."""
 
 
 class Life(Protocol):
@@ -71,6 +77,13 @@ class Lives(Generic[L]):
             except Exception as error:
                 if _stopping():
                     raise asyncio.CancelledError from error
+                if (renewal := _renewal(error)) is not None:
+                    log.info("starting over from the store, without a pause for the data path: %s", renewal)
+                    if self.current.programmed:
+                        self._last = ""
+                    await asyncio.sleep(SHORT_REST)
+                    self.current = self._begin()
+                    continue
                 self._failures = 1 if clock() - began > LONG_LIFE else self._failures + 1
                 said = sentence(error)
                 log.exception("the agent failed, and starts over: %s", said)
@@ -92,6 +105,14 @@ class Lives(Generic[L]):
 def _stopping() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _renewal(error: BaseException) -> Renewal | None:
+    """The reason if a life ended on purpose, and nothing else went wrong."""
+    if isinstance(error, BaseExceptionGroup):
+        reasons = [_renewal(each) for each in error.exceptions]
+        return reasons[0] if all(reasons) else None
+    return error if isinstance(error, Renewal) else None
 
 
 def sentence(error: BaseException) -> str:

@@ -86,6 +86,7 @@ class Loop:
         self._announcer = parts.announcer
         self._refresh = settings.refresh_interval
         self._ipv6 = settings.ipv6_support
+        self._forwarding = settings.ip_forwarding
 
         self._kernel = kernel or ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._wake = asyncio.Event()
@@ -342,7 +343,8 @@ class Loop:
 
     def _sync_routes(self) -> list[Drift]:
         # Forwarding is switched on only here, behind the first complete packet filter.
-        self._sysctls.prepare_host(ipv6=self._ipv6)
+        if self._forwarding:
+            self._sysctls.prepare_host(ipv6=self._ipv6)
         self._warnings = tuple(
             warned.sentence for warned in self._sysctls.warnings(self._links.host_interfaces)
         )
@@ -375,6 +377,8 @@ class Loop:
                 self._next_refresh = _now() + self._refresh
             log.info("%s is programmed: %d endpoints", self.node, self._network.counts()["endpoints"])
             # What the first picture made lives as long as the agent: keep the collector from walking it again and again.
+            # What a former life left behind must not stay with it.
+            gc.unfreeze()
             gc.collect()
             gc.freeze()
         self._journal.finished(_now())

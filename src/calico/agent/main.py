@@ -11,42 +11,38 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from msgspec.structs import replace
-
 import calico
-from calico.agent.announcer import Announcer
 from calico.agent.claim import ClaimedError, claim
+from calico.agent.life import Circumstances, Life
 from calico.agent.lives import GaveUpError, Lives
-from calico.agent.loop import Loop, Parts
 from calico.agent.status import serve
 from calico.bgp.control import BirdError
 from calico.bgp.daemon import Bird
-from calico.calculation.network import Network
-from calico.datastore import resync
-from calico.datastore.api import Store, StoreError
+from calico.datastore.api import StoreError
 from calico.datastore.location import Datastore
-from calico.model import codec
-from calico.model.settings import Settings, from_environment
+from calico.model.settings_sources import Source, broken, from_environment, from_file
 from calico.paths import Paths
 from calico.programming.backend import Backend, ProgrammingError
-from calico.programming.links import Links
-from calico.programming.monitor import Monitor
-from calico.programming.routes import Routes
-from calico.programming.sysctl import Sysctls
-from calico.rendering.renderer import Renderer
 
 log = logging.getLogger(__name__)
 
-UNTOLD_REFRESH: Final = 10.0
-"""Seconds between read-backs at most, where the kernel tells nobody of changes: iptables-legacy."""
+SEVERITIES: Final = {
+    "Trace": logging.DEBUG,
+    "Debug": logging.DEBUG,
+    "Info": logging.INFO,
+    "Warning": logging.WARNING,
+    "Error": logging.ERROR,
+    "Fatal": logging.CRITICAL,
+}
+"""What ``logSeverityScreen`` may be."""
 
 BIRD_PATIENCE: Final = 2.0
 """Seconds that an answer about the agent waits for BIRD: less than whoever asked waits for the agent."""
@@ -65,7 +61,8 @@ class Configuration:
     paths: Paths
     backend: str
     bgp: bool
-    log_level: str
+    log_level: str | None
+    """From where on to log, whatever the settings say."""
     environment: Mapping[str, str]
 
 
@@ -74,7 +71,8 @@ def run(configuration: Configuration) -> None:
     if os.geteuid() != 0:
         raise StartError("the agent programs routes and the packet filter: run it as root")
     logging.basicConfig(
-        level=configuration.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=(configuration.log_level or "info").upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     node = node_name(configuration)
     try:
@@ -122,13 +120,41 @@ def make_backend(name: str, paths: Paths) -> Backend:
     raise StartError(f"{name!r} is no back end; known are nftables, iptables, iptables-nft, iptables-legacy")
 
 
+def local_sources(paths: Paths, environment: Mapping[str, str]) -> tuple[Source, ...]:
+    """The settings of this host itself, strongest first: the environment, and the file ``felix.cfg``."""
+    return from_environment(environment), _felix_cfg(paths.felix_cfg)
+
+
+def _felix_cfg(path: Path) -> Source:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Source(str(path), {})
+    except (OSError, UnicodeDecodeError) as error:
+        return broken(str(path), str(error))
+    return from_file(str(path), text)
+
+
+def _log_from(severity: str) -> None:
+    logging.getLogger().setLevel(SEVERITIES[severity])
+
+
+def _ignore(severity: str) -> None:
+    """The command line has said already from where on to log."""
+
+
 async def _agent(node: str, configuration: Configuration) -> None:
     paths = configuration.paths
-    settings, misunderstood = from_environment(configuration.environment)
-    for sentence in misunderstood:
-        log.warning("%s", sentence)
     bird = Bird(paths.run) if configuration.bgp else None
-    lives = Lives(lambda: _Life(node, configuration, settings, bird))
+    circumstances = Circumstances(
+        node=node,
+        datastore=configuration.store,
+        backend=lambda: make_backend(configuration.backend, paths),
+        bird=bird,
+        local=local_sources(paths, configuration.environment),
+        severity=_ignore if configuration.log_level else _log_from,
+    )
+    lives = Lives(lambda: Life(circumstances))
     started = time.monotonic()
 
     async def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +167,6 @@ async def _agent(node: str, configuration: Configuration) -> None:
                     report["programmed"] = False
                 return {
                     **report,
-                    "warnings": [*misunderstood, *report["warnings"]],
                     "pid": os.getpid(),
                     "version": calico.__version__,
                     "uptimeSeconds": time.monotonic() - started,
@@ -181,94 +206,6 @@ async def _agent(node: str, configuration: Configuration) -> None:
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
-
-
-class _Life:
-    """Every part of the agent, made anew; nothing is read or written before ``run``."""
-
-    def __init__(
-        self, node: str, configuration: Configuration, settings: Settings, bird: Bird | None
-    ) -> None:
-        self._datastore = configuration.store
-        self._stream = resync.Status()
-        backend = make_backend(configuration.backend, configuration.paths)
-        if backend.name == "iptables-legacy" and settings.refresh_interval > UNTOLD_REFRESH:
-            settings = replace(settings, refresh_interval=UNTOLD_REFRESH)
-        self.loop = Loop(
-            node,
-            Parts(
-                network=Network(node),
-                renderer=Renderer(settings),
-                backend=backend,
-                routes=Routes(settings),
-                links=Links(settings),
-                sysctls=Sysctls(),
-                announcer=Announcer(node, bird, settings.interface_prefix) if bird else None,
-            ),
-            settings,
-        )
-
-    @property
-    def programmed(self) -> bool:
-        return self.loop.programmed
-
-    async def run(self) -> None:
-        # An agent takes away what the store does not have: it must not make an empty one.
-        store = self._datastore.open(make=False)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.loop.run(), name="loop")
-                group.create_task(_read_store(store, self._stream, self.loop), name="store")
-                group.create_task(_watch_kernel(self.loop), name="kernel")
-        finally:
-            await store.close()
-
-    def report(self) -> dict[str, Any]:
-        report = self.loop.report()
-        bad = [f"{path} cannot be read: {why}" for path, why in sorted(self._stream.bad.items())]
-        return {
-            **report,
-            "problems": [*report["problems"], *bad],
-            "store": _store(self._datastore, self._stream),
-        }
-
-
-async def _read_store(store: Store, status: resync.Status, loop: Loop) -> None:
-    async for batch in resync.updates(
-        store, decode=codec.decode, pause=_pause, clock=time.monotonic, status=status
-    ):
-        loop.receive(batch)
-        # A long listing comes in many batches: let the loop answer questions in between.
-        await asyncio.sleep(0)
-    raise RuntimeError("the stream of facts ended")
-
-
-async def _pause(seconds: float) -> None:
-    """Wait about so long: agents that lost one store at one moment do not come back at one moment."""
-    await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311  jitter is no secret
-
-
-async def _watch_kernel(loop: Loop) -> None:
-    with Monitor() as monitor:
-        async for changes in monitor.changes():
-            loop.kernel_changed(changes)
-
-
-def _store(datastore: Datastore, status: resync.Status) -> dict[str, Any]:
-    if status.connected:
-        state = "connected"
-    elif status.error:
-        state = f"lost ({status.error}); what is known stays in force"
-    else:
-        state = "not read yet"
-    return {
-        "location": str(datastore),
-        "state": state,
-        "connected": status.connected,
-        "revision": status.revision,
-        "losses": status.losses,
-        "bad": dict(status.bad),
-    }
 
 
 async def _sessions(bird: Bird | None) -> dict[str, Any]:

@@ -33,7 +33,9 @@ from calico.paths import Paths
     help="Run BIRD, with the configuration that the resources ask for.",
 )
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Log from here on; default: the setting logSeverityScreen, which is Info.",
 )
 @agent_store_options
 @click.pass_context
@@ -43,7 +45,7 @@ def agent(
     node: str | None,
     backend: str | None,
     bgp: bool,
-    log_level: str,
+    log_level: str | None,
 ) -> None:
     """Run this host's agent in the foreground: routes, policy and BGP as the store wants them.
 
@@ -124,15 +126,18 @@ def remove() -> None:
     """
     import asyncio
 
+    from calico.agent.main import local_sources
     from calico.agent.removal import AgentRunsError, remove_all
     from calico.bgp.control import BirdError
-    from calico.model.settings import from_environment
+    from calico.model.settings_sources import resolve
     from calico.programming.backend import ProgrammingError
 
     if os.geteuid() != 0:
         raise click.ClickException("routes and rules are the kernel's: run this as root")
     try:
-        done = asyncio.run(remove_all(Paths.of(os.environ), from_environment(os.environ)[0]))
+        paths = Paths.of(os.environ)
+        local = resolve(local_sources(paths, os.environ), backend="nftables")
+        done = asyncio.run(remove_all(paths, local.settings))
     except (AgentRunsError, BirdError, ProgrammingError) as error:
         raise click.ClickException(str(error)) from error
     for sentence in done:
@@ -184,10 +189,15 @@ def _print(report: dict[str, Any]) -> None:
         )
         for session in report.get("bgp", {}).get("sessions", ())
     ]
+    lines += [
+        ("Setting", f"{chosen['name']}: {chosen['value']} ({chosen['source']})")
+        for chosen in report["settings"]
+    ]
     lines += [("Error", f"{what}: {text}") for what, text in report["errors"].items()]
     lines += [("Problem", text) for text in report["problems"]]
     lines += [("Waiting", f"{cidr}: {why}") for cidr, why in report["pendingRoutes"].items()]
     lines += [("Warning", text) for text in report["warnings"]]
+    lines += [("No effect", text) for text in report["noEffect"]]
     repairs = report["repairs"]
     if repairs["count"]:
         lines.append(("Repairs", f"{repairs['count']} since the start; the latest:"))

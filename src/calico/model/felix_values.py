@@ -93,6 +93,17 @@ def _whole(text: str) -> int:
         raise ValueError("a whole number is expected") from None
 
 
+def _items(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [item.partition("=") for item in _items(text)]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("name=value pairs, separated by commas, are expected")
+    return {name: value for name, _, value in pairs}
+
+
 BOOLEAN: Final = Shape(bool, _any, _boolean)
 TEXT: Final = Shape(str, _any, str)
 
@@ -201,7 +212,22 @@ def _conntrack_timeouts(path: Path, value: ConntrackTimeouts) -> Findings:
             yield from _duration((*path, encoded), text)
 
 
-CONNTRACK_TIMEOUTS: Final = Shape(ConntrackTimeouts, _conntrack_timeouts, str)
+def _read_conntrack_timeouts(text: str) -> ConntrackTimeouts:
+    """``TCPSynSent=20s,UDPTimeout=Auto``: names in any case."""
+    fields = dict(
+        zip(
+            map(str.lower, ConntrackTimeouts.__struct_encode_fields__),
+            ConntrackTimeouts.__struct_fields__,
+            strict=True,
+        )
+    )
+    given = {name.lower(): value for name, value in _pairs(text).items()}
+    if unknown := given.keys() - fields:
+        raise ValueError(f"{min(unknown)!r} is no timeout")
+    return ConntrackTimeouts(**{fields[name]: value for name, value in given.items()})
+
+
+CONNTRACK_TIMEOUTS: Final = Shape(ConntrackTimeouts, _conntrack_timeouts, _read_conntrack_timeouts)
 
 
 def _health_timeouts(path: Path, value: list[HealthTimeoutOverride]) -> Findings:
@@ -215,7 +241,11 @@ def _health_timeouts(path: Path, value: list[HealthTimeoutOverride]) -> Findings
         yield from _duration((*path, index, "timeout"), each.timeout)
 
 
-HEALTH_TIMEOUTS: Final = Shape(list[HealthTimeoutOverride], _health_timeouts, str)
+def _read_health_timeouts(text: str) -> list[HealthTimeoutOverride]:
+    return [HealthTimeoutOverride(name=name, timeout=value) for name, value in _pairs(text).items()]
+
+
+HEALTH_TIMEOUTS: Final = Shape(list[HealthTimeoutOverride], _health_timeouts, _read_health_timeouts)
 
 
 # --- addresses and ports -----------------------------------------------------------------------------
@@ -231,10 +261,6 @@ def address(family: int) -> Shape:
             yield from checks.address(path, value, 4 if family == 4 else 6)
 
     return Shape(str, check, str)
-
-
-def _items(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def nets(family: int | None = None) -> Shape:
@@ -382,11 +408,16 @@ def _table_ranges(path: Path, value: list[RouteTableRange]) -> Findings:
         yield Finding(path, f"the ranges hold {total} tables", f"{MOST_TABLES} is the most")
 
 
-TABLE_RANGE: Final = Shape(RouteTableRange, _table_range, str)
-TABLE_RANGES: Final = Shape(list[RouteTableRange], _table_ranges, str)
+def _read_table_range(text: str) -> RouteTableRange:
+    first, _, last = text.partition("-")
+    return RouteTableRange(min=_whole(first), max=_whole(last or first))
 
 
-TEXTS: Final = Shape(dict[str, str], _any, str)
+TABLE_RANGE: Final = Shape(RouteTableRange, _table_range, _read_table_range)
+TABLE_RANGES: Final = Shape(
+    list[RouteTableRange], _table_ranges, lambda text: [*map(_read_table_range, _items(text))]
+)
+TEXTS: Final = Shape(dict[str, str], _any, _pairs)
 
 
 def _region(path: Path, value: str) -> Findings:

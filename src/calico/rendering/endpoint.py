@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from calico.desired import Direction, EndpointRow, Origin, PolicyId, TierRow
-from calico.model.settings import UDP, Settings
+from calico.model.numbers import UDP
+from calico.model.settings import Settings
 from calico.rendering.policy import deny
 from calico.ruleset import ast, names
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from calico.agent.lives import MOST_FAILURES, GaveUpError, Lives
+from calico.agent.lives import MOST_FAILURES, GaveUpError, Lives, Renewal
 from support import clockwork
 from support.clockwork import now
 
@@ -109,5 +109,69 @@ def test_a_failure_while_stopping_is_the_end() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    clockwork.run(body())
+
+
+class Renewed(Mortal):
+    """A life that ends on purpose."""
+
+    async def _die(self) -> None:
+        raise Renewal("the settings changed")
+
+
+def test_a_life_that_ends_on_purpose_is_no_failure() -> None:
+    """However often it happens, the next one begins at once, and nothing is reported as trouble."""
+
+    async def body() -> None:
+        coming = [Renewed(1, programmed=True) for _ in range(2 * MOST_FAILURES)]
+        coming.append(Renewed(FOREVER, programmed=True))
+        last = coming[-1]
+        lives = Lives(lambda: coming.pop(0))
+        task = asyncio.create_task(lives.run())
+        await asyncio.sleep(2 * MOST_FAILURES * 1.5)
+        assert lives.current is last
+        assert lives.trouble == ""
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clockwork.run(body())
+
+
+def test_a_failure_before_a_life_on_purpose_stays_known_until_all_is_programmed() -> None:
+    """A new life that was not programmed yet has not shown that the trouble is over; one that was, has."""
+
+    async def body() -> None:
+        coming = [
+            Mortal(1, programmed=True),
+            Renewed(10, programmed=False),
+            Renewed(10, programmed=True),
+            Mortal(FOREVER, programmed=False),
+        ]
+        lives = Lives(lambda: coming.pop(0))
+        task = asyncio.create_task(lives.run())
+        await asyncio.sleep(12.05)  # between the second life and the third
+        assert "oops" in lives.trouble
+        await asyncio.sleep(12)
+        assert lives.trouble == ""
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    clockwork.run(body())
+
+
+def test_a_failure_beside_a_life_on_purpose_is_a_failure() -> None:
+    """What else went wrong is not lost."""
+
+    class Both(Renewed):
+        async def run(self) -> None:
+            raise ExceptionGroup("both", [Renewal("settings"), ZeroDivisionError("oops")])
+
+    async def body() -> None:
+        lives = Lives(lambda: Both(0, programmed=False))
+        with pytest.raises(GaveUpError, match="oops"):
+            await lives.run()
 
     clockwork.run(body())
