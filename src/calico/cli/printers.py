@@ -17,12 +17,21 @@ NAMESPACE: Final = Column("NAMESPACE", lambda resource: resource.metadata.namesp
 
 def table(resources: Sequence[Resource], kind: type[Resource], *, wide: bool, namespaces: bool) -> str:
     """The resources of one kind as an aligned table, headings included, their namespaces first if asked for."""
+    return aligned(rows_of(resources, columns_of(kind, wide=wide, namespaces=namespaces)))
+
+
+def columns_of(kind: type[Resource], *, wide: bool, namespaces: bool) -> list[Column]:
+    """The kind's own columns, their namespace first if asked for, where they have one."""
     columns = [column for column in kind.COLUMNS if wide or not column.wide]
-    if namespaces and kind.NAMESPACED:
-        columns.insert(0, NAMESPACE)
-    rows = [[column.heading for column in columns]]
-    rows += [[_line(column.cell(resource)) for column in columns] for resource in resources]
-    return aligned(rows)
+    return [NAMESPACE, *columns] if namespaces and kind.NAMESPACED else columns
+
+
+def rows_of(resources: Sequence[Resource], columns: Sequence[Column]) -> list[list[str]]:
+    """A row of headings, and one for each resource."""
+    return [
+        [column.heading for column in columns],
+        *([line(column.cell(resource)) for column in columns] for resource in resources),
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -34,7 +43,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _line(cell: str) -> str:
+def line(cell: str) -> str:
     """A cell on one line and harmless to a terminal, whatever was stored."""
     return cell if cell.isprintable() else "".join(c if c.isprintable() else " " for c in cell)
 

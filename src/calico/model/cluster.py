@@ -38,6 +38,13 @@ class ClusterInformation(Resource, frozen=True, kw_only=True, tag=True):
     READ_ONLY: ClassVar[str] = (
         "the system keeps it; calicoctl datastore migrate lock and unlock change its lock, nothing else is for people"
     )
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        NAME_COLUMN,
+        Column("CLUSTERGUID", lambda r: r.spec.cluster_guid),
+        Column("CLUSTERTYPE", lambda r: r.spec.cluster_type),
+        Column("CALICOVERSION", lambda r: r.spec.calico_version),
+        Column("DATASTOREREADY", lambda r: shown(r.spec.datastore_ready)),
+    )
 
     spec: ClusterInformationSpec = field(default_factory=ClusterInformationSpec)
 
@@ -136,9 +143,9 @@ class CalicoNodeStatus(Resource, frozen=True, kw_only=True, tag=True):
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,
         Column("NODE", lambda r: r.spec.node),
-        Column("CLASSES", lambda r: listed(r.spec.classes)),
-        Column("INTERVAL", lambda r: shown(r.spec.update_period_seconds)),
-        Column("LASTUPDATED", lambda r: shown(r.status.last_updated) if r.status else ""),
+        Column("CLASSES", lambda r: listed(r.spec.classes), wide=True),
+        Column("INTERVAL", lambda r: shown(r.spec.update_period_seconds), wide=True),
+        Column("LASTUPDATED", lambda r: shown(r.status.last_updated) if r.status else "", wide=True),
     )
 
     spec: CalicoNodeStatusSpec = field(default_factory=CalicoNodeStatusSpec)
@@ -271,7 +278,7 @@ class KubeControllersConfiguration(Resource, frozen=True, kw_only=True, tag=True
     STATUS: ClassVar[bool] = True
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,
-        Column("LOGSEVERITY", lambda r: r.spec.log_severity_screen),
+        Column("LOGSEVERITY", lambda r: r.spec.log_severity_screen, wide=True),
     )
 
     spec: KubeControllersConfigurationSpec = field(default_factory=KubeControllersConfigurationSpec)

@@ -83,7 +83,16 @@ def test_names_are_those_of_the_namespace(complete: Complete) -> None:
 def test_options_of_a_command_are_offered(complete: Complete) -> None:
     """And values of those that have a fixed choice."""
     assert "--all-namespaces" in complete("get", "--")
-    assert complete("get", "nodes", "-o", "") == ["ps", "wide", "yaml", "json"]
+    assert complete("get", "nodes", "-o", "") == [
+        "ps",
+        "wide",
+        "yaml",
+        "json",
+        "name",
+        "custom-columns=",
+        "go-template=",
+        "go-template-file=",
+    ]
 
 
 def test_labs_are_offered(complete: Complete, tmp_path: Path) -> None:

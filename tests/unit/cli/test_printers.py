@@ -55,6 +55,33 @@ CASES = {
         host-1-10-0-0-0-26   10.0.0.0/26   host-1   confirmed   host
         """,
     ),
+    "CalicoNodeStatus": (
+        {"node": "host-1", "classes": ["Agent", "BGP"], "updatePeriodSeconds": 10},
+        """\
+        NAME      NODE
+        default   host-1
+        """,
+        """\
+        NAME      NODE     CLASSES     INTERVAL   LASTUPDATED
+        default   host-1   Agent,BGP   10
+        """,
+    ),
+    "ClusterInformation": (
+        {"clusterGUID": "1-2", "clusterType": "k8s,bgp", "calicoVersion": "v3.30.0", "datastoreReady": True},
+        """\
+        NAME      CLUSTERGUID   CLUSTERTYPE   CALICOVERSION   DATASTOREREADY
+        default   1-2           k8s,bgp       v3.30.0         true
+        """,
+        None,
+    ),
+    "FelixConfiguration": (
+        {"logSeverityScreen": "Debug", "ipv6Support": False},
+        """\
+        NAME      LOGSEVERITY
+        default   Debug
+        """,
+        None,
+    ),
     "GlobalNetworkPolicy": (
         {"tier": "default", "order": 10, "selector": "app == 'web'"},
         """\
@@ -156,6 +183,17 @@ CASES = {
         default
         """,
         None,
+    ),
+    "KubeControllersConfiguration": (
+        {"logSeverityScreen": "Info"},
+        """\
+        NAME
+        default
+        """,
+        """\
+        NAME      LOGSEVERITY
+        default   Info
+        """,
     ),
     "NetworkPolicy": (
         {"order": 0.5, "selector": ""},
