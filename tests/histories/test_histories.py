@@ -131,7 +131,11 @@ def buckets(network: Network) -> dict[str, int]:
         sizes[f"table {number}"] = len(table) + len(getattr(table, "_groups", ()))
         for index_number, index in enumerate(table.indexes):
             sizes[f"table {number}, index {index_number}"] = len(index)
-    return sizes | {"interned": len(network.facts.interner), "problems": len(network.problems)}
+    return sizes | {
+        "interned": len(network.facts.interner),
+        "problems": len(network.problems),
+        "translated": len(network.facts.translation),
+    }
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -21,7 +21,7 @@ from calico.tables.table import Index
 from support.builders import here
 from support.strategies import rolled
 
-SEEDS = range(40)
+SEEDS = range(64)
 LENGTH = 120
 
 

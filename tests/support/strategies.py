@@ -13,6 +13,13 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from calico.model.keys import Key, key_of
+from calico.model.kubernetes_kinds import (
+    ClusterNetworkPolicy,
+    KubernetesNetworkPolicy,
+    Namespace,
+    Pod,
+    ServiceAccount,
+)
 from calico.model.policy import EntityRule, ServiceAccountMatch, ServiceMatch
 from calico.model.resource import Resource
 from support.builders import (
@@ -20,6 +27,7 @@ from support.builders import (
     endpoint,
     here,
     host_endpoint,
+    metadata,
     network_set,
     policy,
     pool,
@@ -97,6 +105,8 @@ class Maker:
                 self.tier,
                 self.host_endpoint,
                 self.pool,
+                self.kubernetes,
+                self.kubernetes,
             )
         )
         return make()
@@ -119,7 +129,7 @@ class Maker:
         if self.seldom():
             address.append("10.0.0.300")
         return endpoint(
-            self.choose(("w1", "w2", "w3")),
+            self.choose(("w1", "w2", "w3", "here-k8s-k1-eth0")),
             self.choose((here, here, elsewhere)),
             namespace=self.choose(NAMESPACES),
             labels=self.choose(LABELS),
@@ -157,9 +167,9 @@ class Maker:
             }
         )
         return policy(
-            self.choose(("p1", "p2", "p3")),
+            self.choose(("p1", "p2", "p3", "knp.default.k1" if namespace else "kcnp.kube-admin.k1")),
             namespace=namespace,
-            tier=self.choose(("default", "gold", "silver")),
+            tier=self.choose(("default", "gold", "silver", "kube-admin")),
             order=self.choose((None, 1.0, 2.0)),
             selector=self.choose(("", self.selector())),
             types=self.choose(((), ("Ingress",), ("Egress",), ("Ingress", "Egress"))),
@@ -195,7 +205,7 @@ class Maker:
     def profile(self) -> Resource:
         """A profile that gives labels and has a rule or not."""
         return profile(
-            self.choose(("kns.red", "kns.blue", "gold")),
+            self.choose(("kns.red", "kns.blue", "gold", "ksa.red.robot")),
             gives=self.choose(({}, {"pcns.team": "x"}, {"app": "web"}, {"app": "db", "role": "a"})),
             ingress=[self.rule() for _ in range(self.choose((0, 1)))],
             egress=[self.rule() for _ in range(self.choose((0, 1)))],
@@ -216,9 +226,75 @@ class Maker:
     def tier(self) -> Resource:
         """A tier."""
         return tier(
-            self.choose(("default", "gold", "silver")),
+            self.choose(("default", "gold", "silver", "kube-admin")),
             self.choose((None, 1.0, 2.0)),
             self.choose((None, "Deny", "Pass")),
+        )
+
+    def kubernetes(self) -> Resource:
+        """An object of Kubernetes, often one that stands for something that is stored, too."""
+        make = self.choose(
+            (self.namespace, self.kubernetes_policy, self.pod, self.cluster_policy, self.service_account)
+        )
+        return make()
+
+    def namespace(self) -> Resource:
+        """A namespace with labels that selectors know."""
+        return Namespace(metadata=metadata(self.choose(NAMESPACES), labels=self.choose(({}, {"team": "x"}))))
+
+    def service_account(self) -> Resource:
+        """A service account of any namespace."""
+        labels = self.choose(({}, {"team": "x"}))
+        return ServiceAccount(metadata=metadata("robot", self.choose(NAMESPACES), labels))
+
+    def label_selector(self) -> Any:
+        """A label selector; now and then one that is none."""
+        choices = (
+            {},
+            {"matchLabels": {"app": "web"}},
+            {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
+        )
+        return "app" if self.seldom() else self.choose(choices)
+
+    def kubernetes_policy(self) -> Resource:
+        """A namespace's policy in Kubernetes' words."""
+        peers = [{"podSelector": self.label_selector()} for _ in range(self.choose((1, 0, 2)))]
+        ports = self.choose(([], [{"port": 80}], [{"port": "http"}], [{"port": 99999}]))
+        spec = {
+            "podSelector": self.label_selector(),
+            self.choose(("ingress", "egress")): [{self.choose(("from", "to")): peers, "ports": ports}],
+        }
+        name, namespace = self.choose(("k1", "k2")), self.choose(NAMESPACES)
+        return KubernetesNetworkPolicy(metadata=metadata(name, namespace), spec=spec)
+
+    def cluster_policy(self) -> Resource:
+        """A policy for all namespaces in Kubernetes' words; without rules it stands for nothing."""
+        rules = [
+            {
+                "action": self.choose(("Deny", "Pass", "Accept", "Fly")),
+                "from": [{"namespaces": self.label_selector()}],
+            }
+            for _ in range(self.choose((1, 0, 2)))
+        ]
+        spec = {
+            "tier": self.choose(("Admin", "Admin", "Baseline", "Middle")),
+            "priority": self.choose((1, 2)),
+            "subject": {"pods": {"podSelector": self.label_selector(), "namespaceSelector": {}}},
+            "ingress": rules,
+        }
+        return ClusterNetworkPolicy(metadata=metadata(self.choose(("k1", "k2"))), spec=spec)
+
+    def pod(self) -> Resource:
+        """A pod; without a node it stands for nothing."""
+        ports = [{"name": "http", "containerPort": 80}]
+        return Pod(
+            metadata=metadata(self.choose(("k1", "k2")), self.choose(NAMESPACES), self.choose(LABELS)),
+            spec={
+                "nodeName": self.choose((here, here, elsewhere, "")),
+                "serviceAccountName": self.choose(("robot", "")),
+                "containers": [{"ports": self.choose(([], ports, 5))}],
+            },
+            status={"podIP": self.choose(("10.0.0.1", "10.0.0.4", "nonsense"))},
         )
 
     def pool(self) -> Resource:

@@ -1,6 +1,6 @@
 """What all hosts should be, at once: one calculation instead of one for each node.
 
-In:   every fact there is.
+In:   every fact there is, translated (``calculation.translation``).
 Out:  ``Everywhere``: the row of each endpoint of each node, and the ``Picture`` to judge them in.
 Next: ``analysis.world`` asks ``analysis.evaluate`` about them.
 

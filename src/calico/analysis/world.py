@@ -18,10 +18,12 @@ from calico.analysis.ends import End, Ends, HostPod, UnknownEndError
 from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Step, Verdict, evaluate
 from calico.analysis.everywhere import Everywhere
 from calico.calculation.rules import PROTOCOLS
+from calico.calculation.translation import translated
 from calico.desired import Direction
 from calico.model.address import Family
 from calico.model.errors import InvalidResources, Problem
 from calico.model.keys import Key, key_of
+from calico.model.kubernetes_kinds import Pod
 from calico.model.resource import API_VERSION, Resource
 from calico.model.settings import Settings
 from calico.model.validation import DEFAULT_NAMESPACE, defaulted
@@ -46,8 +48,9 @@ class Decision(NamedTuple):
 class World:
     """Resources, and the policy that follows from them.
 
-    ``facts`` are resources as a store holds them, under their keys; ``settings`` are those of every agent;
-    ``host_pods`` are no resources, but may be asked about by name.
+    ``facts`` are resources as a store holds them, under their keys, Kubernetes' objects among them (see
+    ``datastore.resync.picture``); ``settings`` are those of every agent; ``host_pods`` are no resources, but may be
+    asked about by name.
     ``problems`` says what of all this could not be used, and what became of it.
     """
 
@@ -60,21 +63,29 @@ class World:
         problems: Iterable[str] = (),
     ) -> None:
         self._settings = settings or Settings()
-        self._state = Everywhere(facts)
-        self._ends = Ends(facts, self._state.endpoints, host_pods)
-        self.problems: tuple[str, ...] = (*problems, *self._state.problems)
+        meant = translated(facts)
+        self._state = Everywhere(meant.facts)
+        stored_pods = (
+            pod for each in facts.values() if isinstance(each, Pod) for pod in _host_pod(each.document())
+        )
+        self._ends = Ends(meant.facts, self._state.endpoints, (*stored_pods, *host_pods))
+        self.problems: tuple[str, ...] = (
+            *problems,
+            *(f"{key}: {sentence}" for key, sentence in meant.problems.items()),
+            *self._state.problems,
+        )
 
     @classmethod
     def load(cls, documents: Iterable[Mapping[str, Any]], settings: Settings | None = None) -> World:
         """A world of ``documents``: resources of projectcalico.org/v3 and Kubernetes objects, lists of them included.
 
         What a client fills in when it writes a resource is filled in here. A later document replaces an earlier one of
-        the same kind and name. Raises ``InvalidResources`` with all that is wrong with all resources; what
+        the same kind and name; what a Kubernetes object stands for replaces no resource. Raises ``InvalidResources`` with all that is wrong with all resources; what
         of Kubernetes' objects could not be converted falls to the closed side, and is among ``problems``.
         """
         read = _Documents(documents)
         return cls(
-            {key_of(resource): resource for resource in read.resources},
+            {key_of(resource): resource for resource in (*read.converted, *read.resources)},
             settings,
             host_pods=read.host_pods,
             problems=map(str, read.unconverted),
@@ -172,17 +183,19 @@ def resources_of(document: Mapping[str, Any]) -> list[Resource]:
 
     ``InvalidResources`` if a resource is not valid. What of Kubernetes' objects cannot be converted is left out.
     """
-    return _Documents([document]).resources
+    read = _Documents([document])
+    return [*read.converted, *read.resources]
 
 
 class _Documents:
-    """What documents are, one after the other: resources, as a client stores them, and what is none.
+    """What documents are: resources, as a client stores them, what Kubernetes' objects stand for, and what is neither.
 
     ``InvalidResources`` with everything that is wrong with resources.
     """
 
     def __init__(self, documents: Iterable[Mapping[str, Any]]) -> None:
         self.resources: list[Resource] = []
+        self.converted: list[Resource] = []
         self.host_pods: list[HostPod] = []
         self.unconverted: list[Problem] = []
         self._wrong: list[Problem] = []
@@ -209,7 +222,7 @@ class _Documents:
                 self._wrong += error.problems
             return
         conversion = kubernetes.convert(plain)
-        self.resources += map(defaulted, conversion.resources)
+        self.converted += map(defaulted, conversion.resources)
         self.unconverted += conversion.problems
         if (version, kind) == ("v1", "Pod") and not conversion.resources and not conversion.problems:
             self.host_pods += _host_pod(plain)

@@ -28,9 +28,8 @@ from calico.model.endpoint import EndpointPort, HostEndpoint, WorkloadEndpoint, 
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
+    BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
-    DEFAULT_TIER,
-    DEFAULT_TIER_ORDER,
     GlobalNetworkPolicy,
     NetworkPolicy,
     Profile,
@@ -208,12 +207,15 @@ def policy(resource: NetworkPolicy | GlobalNetworkPolicy, key: PolicyId) -> Poli
 
 
 def tier(resource: Tier | None, name: str) -> TierFact | None:
-    """A tier; without an order it comes after all that have one. The default tier is there without being stored."""
-    unset = DEFAULT_TIER_ORDER if name == DEFAULT_TIER else inf
+    """A tier; without an order it comes after all that have one.
+
+    A built-in one is there without being stored, and where it does not say its place or its end it has its own.
+    """
+    order, action = BUILT_IN_TIERS.get(name, (inf, "Deny"))
     if resource is None:
-        return TierFact(unset, "Deny") if name == DEFAULT_TIER else None
-    order = resource.spec.order
-    return TierFact(unset if order is None else order, resource.spec.default_action or "Deny")
+        return TierFact(order, action) if name in BUILT_IN_TIERS else None
+    spec = resource.spec
+    return TierFact(order if spec.order is None else spec.order, spec.default_action or action)
 
 
 def profile(resource: Profile, name: str) -> ProfileFact:

@@ -17,14 +17,15 @@ from calico.calculation import facts
 from calico.calculation.bindings import Local
 from calico.calculation.facts import OwnerFact, PolicyFact, PoolFact, ProfileFact, TierFact
 from calico.calculation.labels import Interner, Owner
+from calico.calculation.translation import OBJECTS, Translation
 from calico.desired import EndpointId, PolicyId
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.fact import Update
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
+    BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
-    DEFAULT_TIER,
     GlobalNetworkPolicy,
     NetworkPolicy,
     Profile,
@@ -55,7 +56,9 @@ class Intake:
             self.pools,
         )
         self.profiles.put(DEFAULT_ALLOW_PROFILE, facts.default_allow())
-        self.tiers.put(DEFAULT_TIER, facts.tier(None, DEFAULT_TIER))
+        for name in BUILT_IN_TIERS:
+            self.tiers.put(name, facts.tier(None, name))
+        self.translation = Translation(self._knows)
 
         self._problems: dict[Key, str] = {}
         self.problems: Mapping[Key, str] = MappingProxyType(self._problems)
@@ -73,6 +76,15 @@ class Intake:
 
     def take(self, update: Update) -> None:
         """Take note of one fact. Kinds that do not concern a host are ignored; what a fact says is never an error."""
+        if update.key.kind in OBJECTS:
+            updates, problem = self.translation.object(update.key, update.value)
+            self._note(update.key, problem)
+            for each in updates:
+                self._resource(each)
+        else:
+            self._resource(self.translation.resource(update))
+
+    def _resource(self, update: Update) -> None:
         key, value = update
         take = self._take.get(key.kind)
         if take is None:
@@ -81,10 +93,24 @@ class Intake:
             problem = "; ".join(take(key, value))
         except ValueError as error:
             problem = f"as good as absent: {error}"
+        self._note(key, problem)
+
+    def _note(self, key: Key, problem: str) -> None:
         if problem:
             self._problems[key] = f"{key}: {problem}"
         elif self._problems:
             self._problems.pop(key, None)
+
+    def _knows(self, key: Key) -> bool:
+        """Whether there is a fact at ``key``, of use or not; for the kinds that objects of Kubernetes stand for."""
+        match key.kind:
+            case "Profile":
+                there = key.name in self.profiles
+            case "WorkloadEndpoint":
+                there = key in self.owners
+            case _:
+                there = facts.policy_id(key) in self.policies
+        return there or key in self._problems
 
     def _workload(self, key: Key, value: WorkloadEndpoint | None) -> Iterable[str]:
         owner, local = None, None

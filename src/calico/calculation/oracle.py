@@ -18,6 +18,7 @@ from calico.calculation import facts as read
 from calico.calculation.facts import LocalFact, OwnerFact, PolicyFact, PoolFact, ProfileFact, TierFact
 from calico.calculation.labels import inherit
 from calico.calculation.rules import Compiled, SetSpec
+from calico.calculation.translation import translated
 from calico.desired import (
     Delta,
     Direction,
@@ -38,8 +39,8 @@ from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
+    BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
-    DEFAULT_TIER,
     GlobalNetworkPolicy,
     NetworkPolicy,
     Profile,
@@ -84,10 +85,10 @@ class _Picture:
         self.owners: dict[Key, OwnerFact] = {}
         self.locals: dict[EndpointId, tuple[Key, LocalFact]] = {}
         self.policies: dict[PolicyId, PolicyFact] = {}
-        self.tiers: dict[str, TierFact | None] = {DEFAULT_TIER: read.tier(None, DEFAULT_TIER)}
+        self.tiers: dict[str, TierFact | None] = {name: read.tier(None, name) for name in BUILT_IN_TIERS}
         self.profiles: dict[str, ProfileFact] = {}
         self.pools: dict[str, PoolFact] = {}
-        for key, resource in facts.items():
+        for key, resource in translated(facts).facts.items():
             try:
                 self._read(node, key, resource)
             except ValueError:

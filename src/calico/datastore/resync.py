@@ -112,6 +112,19 @@ async def updates(
         wait = min(2 * wait, LONGEST_PAUSE)
 
 
+async def picture(
+    store: Store, *, decode: Decode, prefix: str = ROOT, salvage: Salvage = salvaged
+) -> tuple[dict[Key, Resource | Record], dict[str, str]]:
+    """All facts under ``prefix`` as they are now, read as ``updates`` reads them; and ``Status.bad`` of them.
+
+    Raises what the store raises.
+    """
+    bad: dict[str, str] = {}
+    listing = await store.list(prefix)
+    said = _Said(decode, salvage, bad).news(listing.entries)
+    return {update.key: update.value for update in said if update.value is not None}, bad
+
+
 class _Said:
     """What the reader was told: for each path a fingerprint of the revision and the value."""
 
@@ -163,7 +176,7 @@ class _Said:
             fact = self._decode(key, value, revision)
         except Exception as error:  # noqa: BLE001 - one writer's nonsense, of whatever kind, must not stop all others' facts
             rest = self._salvage(key, value)
-            fate = "as good as absent" if rest is None else "what can be read of it denies"
+            fate = "as good as absent" if rest is None else "only what can be read of it counts, and it opens nothing"
             self._bad[path] = f"{str(error) or type(error).__name__}; until then {fate}"
             return Update(key, rest)
         self._bad.pop(path, None)

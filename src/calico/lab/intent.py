@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from importlib.resources import files
-from pathlib import Path
 from typing import Final, Literal
 
 from calico.analysis.world import World
-from calico.datastore.sqlite import SQLiteStore
+from calico.datastore.api import Store
+from calico.datastore.location import Datastore
+from calico.datastore.resync import picture
 from calico.datastore.typed import Resources
 from calico.ipam.client import Client
 from calico.lab import resources
@@ -22,7 +23,7 @@ from calico.lab.flows import Flow
 from calico.lab.state import LabError
 from calico.lab.topology import Topology, Workload
 from calico.model import codec
-from calico.model.keys import KINDS, Key, key_of
+from calico.model.keys import Key
 from calico.model.resource import Resource
 from calico.model.validation import defaulted
 
@@ -36,11 +37,11 @@ def example_policy() -> list[Resource]:
     return codec.load(source.read_text(encoding="utf-8"), "policy.yaml of the example")
 
 
-def prepare(store: Path, topology: Topology, policy: Iterable[Resource]) -> Addresses:
+def prepare(store: Datastore, topology: Topology, policy: Iterable[Resource]) -> Addresses:
     """Write all that comes before workloads, then take the workloads' addresses from the hosts' blocks."""
 
     async def work() -> Addresses:
-        opened = SQLiteStore(store)
+        opened = store.open()
         try:
             typed = Resources(opened)
             for resource in (*resources.initial(topology), *policy):
@@ -52,7 +53,7 @@ def prepare(store: Path, topology: Topology, policy: Iterable[Resource]) -> Addr
     return asyncio.run(work())
 
 
-async def _assign(store: SQLiteStore, topology: Topology) -> Addresses:
+async def _assign(store: Store, topology: Topology) -> Addresses:
     addresses: Addresses = {}
     for host in topology.hosts:
         client = Client(store, host.name)
@@ -72,11 +73,11 @@ def _attributes(workload: Workload) -> dict[str, str]:
     return {"namespace": workload.namespace, "node": workload.node, "pod": workload.name}
 
 
-def attach(store: Path, topology: Topology, addresses: Addresses) -> None:
+def attach(store: Datastore, topology: Topology, addresses: Addresses) -> None:
     """Write the workloads' endpoints."""
 
     async def work() -> None:
-        opened = SQLiteStore(store)
+        opened = store.open()
         try:
             typed = Resources(opened)
             for workload in topology.workloads:
@@ -87,25 +88,21 @@ def attach(store: Path, topology: Topology, addresses: Addresses) -> None:
     asyncio.run(work())
 
 
-def facts(store: Path) -> dict[Key, Resource]:
-    """Every resource of the store; what is no valid resource counts as absent, as it does for the agents."""
+def facts(store: Datastore) -> dict[Key, Resource]:
+    """Every resource of the store as agents read it: what is unreadable is absent, or denies."""
 
     async def work() -> dict[Key, Resource]:
-        opened = SQLiteStore(store)
+        opened = store.open()
         try:
-            typed = Resources(opened)
-            return {
-                key_of(resource): resource
-                for kind in KINDS
-                for resource in await typed.list(kind, bad=lambda _key, _error: None)
-            }
+            found, _ = await picture(opened, decode=codec.decode)
         finally:
             await opened.close()
+        return {key: value for key, value in found.items() if isinstance(value, Resource)}
 
     return asyncio.run(work())
 
 
-def expectation(store: Path) -> Callable[[Flow], Literal["allow", "deny"]]:
+def expectation(store: Datastore) -> Callable[[Flow], Literal["allow", "deny"]]:
     """What policy says of a flow, by the reference evaluator over what the store holds now."""
     world = World(facts(store))
 

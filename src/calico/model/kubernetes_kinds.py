@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from calico.model.errors import Finding, Findings, Path, Severity
-from calico.model.resource import NAME_COLUMN, Column, Resource, listed, shown
+from calico.model.resource import NAME_COLUMN, Column, Resource, kind_word, listed, shown
 
 if TYPE_CHECKING:
     from calico.model.kubernetes_object import Conversion
@@ -39,8 +39,20 @@ class KubernetesObject(Resource, frozen=True, kw_only=True):
     def conversion(self) -> Conversion:
         """The resources that say the same, and what of the object cannot be said."""
         from calico.model.kubernetes import convert
+        from calico.model.kubernetes_object import Conversion, problem
 
-        return convert(self.document())
+        try:
+            return convert(self.document())
+        except RecursionError:
+            from calico.model.keys import key_of
+            from calico.model.salvage import salvaged
+
+            rest = salvaged(key_of(self), b"")
+            remedy = f"flatten them; until then {'it denies' if rest else 'it is as good as absent'}"
+            bare = {"kind": kind_word(type(self)), "metadata": {"name": self.metadata.name}}
+            return Conversion(
+                () if rest is None else (rest,), (problem(bare, "values nest too deep", remedy, ()),)
+            )
 
     def document(self) -> Tree:
         """The object as plain values, as YAML has it."""

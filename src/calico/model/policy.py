@@ -23,7 +23,7 @@ DEFAULT_TIER_ORDER = 1_000_000.0
 DEFAULT_ALLOW_PROFILE = "projectcalico-default-allow"
 TIER_LABEL: Final = "projectcalico.org/tier"
 
-BUILT_IN_TIERS: Final = {
+BUILT_IN_TIERS: Final[dict[str, tuple[float, Literal["Deny", "Pass"]]]] = {
     "default": (DEFAULT_TIER_ORDER, "Deny"),
     "kube-admin": (1_000.0, "Pass"),
     "kube-baseline": (10_000_000.0, "Pass"),

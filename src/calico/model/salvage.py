@@ -1,7 +1,8 @@
 """What still closes of a stored value that cannot be decoded: missing information denies.
 
 In:   a key and the bytes at it, which ``codec.decode`` has refused.
-Out:  a resource that is at least as closed as whatever was meant, or None where absence is the closed side.
+Out:  a resource that is at least as closed as whatever was meant, or None where absence is the closed side;
+      of an object of Kubernetes what it would stand for.
 Next: ``datastore.resync`` hands it on in the place of what cannot be read, and reports it.
 
 Behaviour reference 3.7 takes an invalid resource for deleted. For a workload endpoint or a profile that closes; but
@@ -15,10 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from calico.model.address import AddressError, parse_cidr
+from calico.model.cluster import ClusterInformation, ClusterInformationSpec
 from calico.model.endpoint import HostEndpoint, HostEndpointSpec
-from calico.model.keys import Key
+from calico.model.felix import FelixConfiguration, FelixConfigurationSpec
+from calico.model.keys import KINDS, Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet, NetworkSetSpec
 from calico.model.policy import (
     DEFAULT_TIER,
@@ -31,7 +35,7 @@ from calico.model.policy import (
     Tier,
     TierSpec,
 )
-from calico.model.resource import Metadata, Resource
+from calico.model.resource import Metadata, Resource, kind_word
 
 FIRST: Final = -1e300
 """The order of a policy whose place cannot be read: before all others of its tier."""
@@ -100,10 +104,64 @@ def _tier(key: Key, tree: Mapping[str, Any]) -> Resource:
     return Tier(metadata=_metadata(key, tree), spec=spec)
 
 
+def _kubernetes_policy(key: Key, tree: Mapping[str, Any]) -> Resource:
+    """Whom a policy of Kubernetes isolates, as far as it can be read; nothing gets through."""
+    kept = {name: value for name, value in _spec(tree).items() if name in {"podSelector", "policyTypes"}}
+    return _converted(key, {"policyTypes": ["Ingress", "Egress"], **kept})
+
+
+def _cluster_policy(key: Key, tree: Mapping[str, Any]) -> Resource:
+    """A cluster-wide policy keeps its place and its directions; a rule about nobody denies everything."""
+    spec = _spec(tree)
+    kept = {name: value for name, value in spec.items() if name in {"tier", "priority", "subject"}}
+    rules = {name: [{"action": "Deny"}] for name in ("ingress", "egress") if name in spec or not spec}
+    return _converted(key, {**kept, **rules})
+
+
+def _converted(key: Key, spec: Mapping[str, Any]) -> Resource:
+    """What an object with this spec becomes; its conversion never fails, and closes what is strange."""
+    from calico.model.kubernetes import convert
+
+    kind = KINDS[key.kind]
+    metadata = {"name": key.name, "namespace": key.namespace}
+    (policy,) = convert(
+        {"apiVersion": kind.API_VERSION, "kind": kind_word(kind), "metadata": metadata, "spec": spec}
+    ).resources
+    return policy
+
+
+def _felix(key: Key, tree: Mapping[str, Any]) -> Resource:
+    """Settings do not close or open as such: each that can be read counts, the others are not given."""
+    spec: dict[str, Any] = {}
+    for name, value in _spec(tree).items():
+        try:
+            msgspec.convert({name: value}, FelixConfigurationSpec)
+        except msgspec.ValidationError:
+            continue
+        spec[name] = value
+    metadata = _metadata(key, tree)
+    if isinstance(of_tree := tree.get("metadata"), dict):
+        metadata = replace(metadata, creation_timestamp=_text(of_tree, "creationTimestamp") or None)
+    return FelixConfiguration(metadata=metadata, spec=msgspec.convert(spec, FelixConfigurationSpec))
+
+
+def _cluster(key: Key, tree: Mapping[str, Any]) -> Resource:
+    """A store that says anything but true of its being ready is locked."""
+    spec = _spec(tree)
+    ready = spec["datastoreReady"] is True if "datastoreReady" in spec else None
+    return ClusterInformation(
+        metadata=_metadata(key, tree), spec=ClusterInformationSpec(datastore_ready=ready)
+    )
+
+
 _MAKERS: Final[dict[str, Callable[[Key, Mapping[str, Any]], Resource | None]]] = {
+    "ClusterInformation": _cluster,
+    "ClusterNetworkPolicy": _cluster_policy,
+    "FelixConfiguration": _felix,
     "GlobalNetworkPolicy": _global_policy,
     "GlobalNetworkSet": _network_set,
     "HostEndpoint": _host_endpoint,
+    "KubernetesNetworkPolicy": _kubernetes_policy,
     "NetworkPolicy": _network_policy,
     "NetworkSet": _network_set,
     "Tier": _tier,

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from calico.analysis.evaluate import Members, Packet, Picture, evaluate
 from calico.analysis.everywhere import Everywhere
 from calico.calculation.oracle import desired
+from calico.calculation.translation import translated
 from calico.desired import EndpointId
 from calico.model.address import parse_address
 from calico.model.keys import Key, key_of
@@ -30,7 +31,7 @@ PACKETS = [
 
 def agree(facts: dict[Key, Resource]) -> None:
     """Both ways have the same rows for each node's endpoints, and come to the same verdicts by the same steps."""
-    together = Everywhere(facts)
+    together = Everywhere(translated(facts).facts)
     seen: set[EndpointId] = set()
     for node in (here, elsewhere):
         state = desired(node, facts)
