@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from calico.model.cluster import ClusterInformation
 from calico.model.endpoint import HostEndpoint
+from calico.model.felix import FelixConfiguration
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet
 from calico.model.policy import GlobalNetworkPolicy, NetworkPolicy, Tier
@@ -94,3 +96,32 @@ def test_a_tier_keeps_its_place_and_denies_at_its_end() -> None:
 def test_what_closes_by_its_absence_is_not_made_up(kind: str) -> None:
     """An endpoint or profile that is missing denies; routing has nothing to close."""
     assert salvaged(Key(kind, "x", "ns"), b"{{{") is None
+
+
+def test_one_setting_of_the_wrong_type_spoils_no_other() -> None:
+    """Each that can be read counts, and the resource keeps its age, which decides between several."""
+    found = salvaged(
+        Key("FelixConfiguration", "rack-1"),
+        b'{"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"nodeSelector": "all()",'
+        b' "failsafeInboundHostPorts": [], "ipv6Support": "yes", "interfacePrefix": ["tap"], "fromTheFuture": 1}}',
+    )
+    assert isinstance(found, FelixConfiguration)
+    assert found.given() == {"nodeSelector": "all()", "failsafeInboundHostPorts": []}
+    assert (found.metadata.name, found.metadata.creation_timestamp) == ("rack-1", "2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("value", "locked"),
+    [
+        (b'{"spec": {"datastoreReady": "no"}}', True),
+        (b'{"spec": {"datastoreReady": null, "clusterGUID": 5}}', True),
+        (b'{"spec": {"datastoreReady": true, "clusterGUID": 5}}', False),
+        (b'{"spec": {"clusterGUID": 5}}', False),
+        (b"", False),
+    ],
+)
+def test_a_store_that_does_not_say_plainly_that_it_is_ready_is_locked(value: bytes, locked: bool) -> None:
+    """Only one that says nothing about it is as good as ready."""
+    found = salvaged(Key("ClusterInformation", "default"), value)
+    assert isinstance(found, ClusterInformation)
+    assert found.locked is locked
