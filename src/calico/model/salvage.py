@@ -22,7 +22,6 @@ from calico.model.address import AddressError, parse_cidr
 from calico.model.cluster import ClusterInformation, ClusterInformationSpec
 from calico.model.endpoint import HostEndpoint, HostEndpointSpec
 from calico.model.felix import FelixConfiguration, FelixConfigurationSpec
-from calico.model.felix import FelixConfiguration, FelixConfigurationSpec
 from calico.model.keys import KINDS, Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet, NetworkSetSpec
 from calico.model.policy import (
