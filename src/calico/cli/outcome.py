@@ -69,6 +69,8 @@ class Verb(NamedTuple):
 
     plain: str
     past: str
+    several: bool = True
+    """Whether it may be asked of several resources at once."""
 
 
 def subject(key: Key) -> str:
@@ -155,7 +157,8 @@ def _say(
     kind = f"'{kinds.pop()}' " if len(kinds) == 1 else ""
     succeeded = len(keys) - len(failures)
     if not failures:
-        click.echo(f"Successfully {verb.past} {succeeded} {kind}resource(s){note}{mode.remark}")
+        noun = "resource(s)" if verb.several else "resource"
+        click.echo(f"Successfully {verb.past} {succeeded} {kind}{noun}{note}{mode.remark}")
         return
     if succeeded:
         click.echo(

@@ -75,7 +75,7 @@ def patch(
       calicoctl patch networkpolicy allow-web -n shop -p @patch.yaml
     """
     key = one_key(one, namespace)
-    verb, mode = Verb("patch", "patched"), Mode(dry_run, diff)
+    verb, mode = Verb("patch", "patched", several=False), Mode(dry_run, diff)
     with mode.judged():
         content = _read(given)
     if mode.offline:
