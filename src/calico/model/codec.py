@@ -16,7 +16,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -40,6 +40,9 @@ RECORDS: Final[dict[str, type[Record]]] = {
 """IPAM's records, by the kind of their keys."""
 
 # --- people's text -----------------------------------------------------------------------------------
+
+Judge: TypeAlias = Callable[[Any], tuple[Resource | None, list[Misfit]]]
+"""What resource plain values are, if they are one, and everything that is wrong with them."""
 
 
 class _Part(NamedTuple):
@@ -73,13 +76,20 @@ def read(text: str, source: str = "<text>") -> list[Located]:
     Nothing is filled in (``validation.defaulted`` does that). Null fields count as absent. If anything is
     wrong anywhere, ``InvalidResources`` is raised with all that is wrong everywhere.
     """
+    from calico.model.judgement import judged  # readers of a store judge nothing
+
+    return read_as(text, source, judged)
+
+
+def read_as(text: str, source: str, judge: Judge) -> list[Located]:
+    """What ``read`` gives, where ``judge`` says what resource plain values are, and all that is wrong with them."""
     from calico.model.yaml_text import Places
 
     places = Places(text)
     problems: list[Problem] = []
     resources: list[Located] = []
     for part in _parts(text, source, places, problems):
-        resource, found = _read(part.tree)
+        resource, found = _judged(part.tree, judge)
         problem = partial(_located, places, source, part)
         if resource is not None and not found:
             resources.append(Located(resource, problem))
@@ -109,7 +119,9 @@ def _located(places: Places, source: str, part: _Part, finding: Finding, *, at_k
 
 def from_builtins(tree: Mapping[str, Any]) -> Resource:
     """One resource from plain values, as strictly as ``load``; ``InvalidResources`` without lines."""
-    resource, found = _read(tree)
+    from calico.model.judgement import judged
+
+    resource, found = _judged(tree, judged)
     if resource is None or found:
         kind, name = _identity(tree)
         raise InvalidResources(
@@ -207,11 +219,9 @@ def _identity(tree: Any) -> tuple[str, str]:
     )
 
 
-def _read(tree: Any) -> tuple[Resource | None, list[Misfit]]:
-    from calico.model.judgement import judged  # readers of a store judge nothing
-
+def _judged(tree: Any, judge: Judge) -> tuple[Resource | None, list[Misfit]]:
     try:
-        return judged(tree)
+        return judge(tree)
     except RecursionError:
         return None, [Misfit(Finding((), "values nest too deep, or within themselves", "flatten them"))]
 
