@@ -174,10 +174,10 @@ def _rule(rule: Object, side: str) -> Iterator[Rule]:
     action, name = text(rule, "action"), text(rule, "name")
     if action not in ACTIONS:
         raise Unconvertible(f"there is no action {shown(action)}", nearest(action, [*ACTIONS]), ("action",))
-    peers = []
+    peers: list[dict[str, Any]] = []
     for index, each in enumerate(items(rule, side)):
         with at(side, index):
-            peers.append(_peer(mapping(each), side))
+            peers += _peer(mapping(each), side)
     if not peers:
         raise Unconvertible("the rule is about nobody", "write at least one peer", (side,))
     named = any("destinationNamedPort" in mapping(each) for each in items(rule, "protocols"))
@@ -195,17 +195,18 @@ def _rule(rule: Object, side: str) -> Iterator[Rule]:
             )
 
 
-def _peer(peer: Object, side: str) -> dict[str, Any]:
-    """The fields of the entity that a peer is: pods of namespaces, or blocks of addresses."""
+def _peer(peer: Object, side: str) -> list[dict[str, Any]]:
+    """The fields of the entities that a peer is: pods of namespaces, or blocks of addresses, by family."""
     field = _only_one(peer, _PEERS[side])
     if field in _UNSUPPORTED:
         raise Unsupported(f"peers by {field} are not supported", _UNSUPPORTED[field], (field,))
     if field != "networks":
-        return _pods(peer)
+        return [_pods(peer)]
     nets = cidrs(peer, field)
     if not nets:
         raise Unconvertible("no network is listed", "write at least one", (field,))
-    return {"nets": nets}
+    families = ([net for net in nets if ":" not in net], [net for net in nets if ":" in net])
+    return [{"nets": mine} for mine in families if mine]
 
 
 def _ports(rule: Object) -> Iterator[tuple[str, PortRange | str | None]]:
