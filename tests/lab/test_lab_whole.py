@@ -8,29 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from calico.lab import namespaces
-from calico.lab.wiring import namespace
+from support.lab import ISOLATE, Lab, pings, until
 from support.netns import needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
-
-ISOLATE = """
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {name: isolate-bank}
-spec:
-  order: 10
-  selector: tenant == 'bank'
-  types: [Ingress, Egress]
-  ingress: [{action: Allow, source: {selector: tenant == 'bank'}}, {action: Deny}]
-  egress: [{action: Allow, destination: {selector: tenant == 'bank'}}, {action: Deny}]
-"""
 
 APART = """
 apiVersion: projectcalico.org/v3
@@ -55,51 +41,6 @@ spec:
 """
 
 
-class Lab:
-    """A lab as somebody at a terminal has it."""
-
-    def __init__(self, run: Path, name: str) -> None:
-        self.name = name
-        self.root = run
-        kept = {
-            key: value for key, value in os.environ.items() if not key.startswith(("CALICO_", "DATASTORE_"))
-        }
-        self.environment = {**kept, "CALICO_RUN_DIR": str(run)}
-
-    def calicoctl(
-        self, *words: str, stdin: str | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*words),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=150,
-            env=self.environment,
-        )
-        assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "calico.cli.main", "--lab", self.name, *words]
-
-    def inside(self, node: str, *words: str, check: bool = True) -> str:
-        return self.calicoctl("lab", "exec", node, "--", *words, check=check).stdout
-
-    def address(self, node: str, version: int = 4) -> str:
-        found = self.status()["workloads"]
-        addresses = next(workload["addresses"] for workload in found if workload["name"] == node)
-        return str(addresses[version == 6])
-
-    def status(self) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads(self.calicoctl("lab", "status", "-o", "json").stdout)
-        return report
-
-    def spaces(self) -> list[str]:
-        return [name for name in namespaces.existing() if name.startswith(namespace(self.name, ""))]
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two racks with one host each, two tenants on each, and the bare-metal host."""
@@ -114,17 +55,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         made.calicoctl("lab", "down")
         assert made.spaces() == []
         assert list(made.root.iterdir()) == [] if made.root.exists() else True
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come to be within {seconds} s"
-        time.sleep(0.1)
-
-
-def pings(lab: Lab, source: str, target: str) -> bool:
-    return "1 received" in lab.inside(source, "ping", "-4", "-c1", "-W1", target, check=False)
 
 
 def test_the_lab_says_that_it_is_well(lab: Lab) -> None:

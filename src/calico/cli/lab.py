@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME: Final = "lab"
 SERVICES: Final = "TCP/80,TCP/5432,UDP/5000"
+MEMBERS: Final = 3
+"""Of an etcd: it goes on when one of them is lost."""
 
 
 def _complete_lab(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -94,6 +97,13 @@ def lab() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Build what this YAML file describes, instead of --racks, --hosts and --workloads.",
 )
+@click.option(
+    "--datastore",
+    type=click.Choice(["sqlite", "etcd"]),
+    default="sqlite",
+    show_default=True,
+    help="Where facts are kept: an embedded file, or three members of etcd in namespaces of their own.",
+)
 @click.option("--policy/--no-policy", default=True, show_default=True, help="Apply the example policy.")
 @click.option(
     "--ports",
@@ -113,6 +123,7 @@ def up(
     workloads: int,
     backend: str,
     file: Path | None,
+    datastore: str,
     policy: bool,
     ports: str,
     probing: bool,
@@ -124,12 +135,15 @@ def up(
       calicoctl lab up
       calicoctl lab up --name big --racks 5 --hosts 8 --workloads 10
       calicoctl lab up --backend iptables
+      calicoctl lab up --datastore etcd
     """
     from calico.lab import intent, requirements, scenario
 
     services = _services(ports)
-    topology = _topology(ctx, file, racks, hosts, workloads)
-    lacking = requirements.missing(backend)
+    topology = replace(
+        _topology(ctx, file, racks, hosts, workloads), members=MEMBERS if datastore == "etcd" else 0
+    )
+    lacking = requirements.missing(backend, etcd=datastore == "etcd")
     if lacking:
         raise click.ClickException("a lab cannot be built here; missing:\n  " + "\n  ".join(lacking))
     directory = _directory(name)
@@ -299,7 +313,7 @@ def probe(ctx: click.Context, name: str | None, output: str, whole: bool, ports:
 def _probe(
     directory: LabDirectory, state: State, services: Sequence[object], *, whole: bool, output: str
 ) -> int:
-    from calico.lab import flows, intent, matrix
+    from calico.lab import flows, intent, matrix, members
     from calico.lab import probe as probing
 
     everybody = flows.ends(state.topology, state.addresses)
@@ -308,7 +322,7 @@ def _probe(
     if len(chosen) < pairs:
         click.echo(f"a sample of {len(chosen)} of {pairs} pairs (--all tries every one)", err=True)
     tried = flows.flows(chosen, flows.parse_services(map(str, services)))
-    rows = probing.probe(state, tried, intent.expectation(directory.store))
+    rows = probing.probe(state, tried, intent.expectation(members.datastore(directory, state.topology)))
     different = any(row.differs for row in rows)
     if output == "json":
         click.echo(json.dumps([row.document() for row in rows]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def overview(seen: Overview) -> Iterator[str]:
-    """Hosts, routers, BGP sessions and workloads, a table each."""
+    """Hosts, routers, the store's members if it has any, BGP sessions and workloads, a table each."""
     phase = "up" if seen.phase == "up" else "half-built"
     yield f"Lab {seen.name}: {phase}, back end {seen.backend}, listeners {'answer' if seen.responder else 'DOWN'}"
     yield ""
@@ -57,6 +57,17 @@ def overview(seen: Overview) -> Iterator[str]:
             ),
         ]
     )
+    if seen.members:
+        yield ""
+        yield aligned(
+            [
+                ["STORE", "ADDRESS", "ETCD"],
+                *(
+                    [member.name, member.address, "runs" if member.running else "DOWN"]
+                    for member in seen.members
+                ),
+            ]
+        )
     yield ""
     yield aligned(
         [

@@ -94,7 +94,7 @@ class Member:
         self.endpoint = endpoint
         self._settings = settings
         self._credentials = Credentials(settings) if endpoint.tls else None
-        target, options = f"dns:///{endpoint.address}", _options(settings)
+        target, options = endpoint.target, _options(settings)
         self.channel = (
             grpc.aio.insecure_channel(target, options=options)
             if self._credentials is None

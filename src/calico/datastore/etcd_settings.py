@@ -23,7 +23,7 @@ DEFAULT_PORT: Final = 2379
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One member of the cluster, as its clients reach it."""
+    """One member of the cluster, as its clients reach it: by name or address, or by the path of a Unix socket."""
 
     host: str
     port: int = DEFAULT_PORT
@@ -34,12 +34,21 @@ class Endpoint:
         """Host and port, as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def target(self) -> str:
+        """The endpoint in the words of gRPC's name resolution."""
+        return f"unix:{self.host}" if self.host.startswith("/") else f"dns:///{self.address}"
+
     def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return f"unix:{self.host}"
         return f"{'https' if self.tls else 'http'}://{self.address}"
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """``http://host:port`` or ``https://host:port``; StoreError says what is wrong."""
+    """``http://host:port``, ``https://host:port`` or ``unix:/path``; StoreError says what is wrong."""
+    if (path := text.strip().removeprefix("unix:")).startswith("/"):
+        return Endpoint(path)
     try:
         url = urlsplit(text.strip())
         host, port = url.hostname, url.port

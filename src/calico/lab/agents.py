@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from calico.agent.status import AgentUnreachableError, ask
-from calico.lab import processes
+from calico.lab import members, processes
 from calico.lab.state import LabDirectory, LabError, Process, State
 from calico.lab.topology import Host
 from calico.lab.wiring import namespace
@@ -72,8 +72,7 @@ def environment(directory: LabDirectory, state: State, host: Host) -> dict[str, 
             )
         ),
         "LANG": "C.UTF-8",
-        "DATASTORE_TYPE": "sqlite",
-        "CALICO_SQLITE_PATH": str(directory.store),
+        **members.environment(directory, state.topology),
         "CALICO_RUN_DIR": str(home / "run"),
         "CALICO_DATA_DIR": str(home / "data"),
         "CALICO_CONFIG_DIR": str(home / "etc"),

@@ -38,7 +38,7 @@ from calico.model.yaml_text import BadText, Places, documents
 NODE_NAME: Final = re.compile(r"[a-z]([a-z0-9-]{0,12}[a-z0-9])?")
 """Node names are interface names in their rack's router as well: 14 characters."""
 WORKLOAD_NAME: Final = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
-RESERVED: Final = re.compile(r"tor[0-9]+|spine|border|internet|rack|lo")
+RESERVED: Final = re.compile(r"tor[0-9]+|etcd[0-9]+|spine|border|internet|rack|lo")
 TAKEN: Final = {
     "for the lab's racks and routers": ("10.0.0.0/15", "fd00:10::/47"),
     "for the lab's internet": ("203.0.113.0/24", "2001:db8:113::/64"),

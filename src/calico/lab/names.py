@@ -24,7 +24,12 @@ def _names(topology: Topology, addresses: Mapping[str, Sequence[str]]) -> Iterat
     for rack in topology.racks:
         for gateway in rack.gateways:
             yield rack.router, bare(gateway)
-    routers = {*topology.routers, INTERNET, *(host.name for host in topology.hosts)}
+    routers = {
+        *topology.routers,
+        INTERNET,
+        *topology.member_names,
+        *(host.name for host in topology.hosts),
+    }
     for cable in topology.cables:
         for port in cable:
             if port.node in routers:

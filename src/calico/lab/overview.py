@@ -8,7 +8,7 @@ Next: ``cli.lab`` prints it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from calico.bgp.control import BirdError, Control, Protocol
 from calico.lab import agents, processes, routers, scenario
 from calico.lab.state import LabDirectory, State
-from calico.lab.topology import bare
+from calico.lab.topology import bare, member_link
 
 
 class HostStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -42,6 +42,14 @@ class RouterStatus(msgspec.Struct, frozen=True, rename="camel"):
     running: bool
     sessions: str
     routes: int
+
+
+class MemberStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """A member of the store."""
+
+    name: str
+    address: str
+    running: bool
 
 
 class SessionStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -77,6 +85,7 @@ class Overview(msgspec.Struct, frozen=True, rename="camel"):
     responder: bool
     hosts: tuple[HostStatus, ...]
     routers: tuple[RouterStatus, ...]
+    members: tuple[MemberStatus, ...]
     sessions: tuple[SessionStatus, ...]
     workloads: tuple[WorkloadStatus, ...]
 
@@ -88,6 +97,7 @@ class Overview(msgspec.Struct, frozen=True, rename="camel"):
             and self.responder
             and all(host.programmed and not host.problem for host in self.hosts)
             and all(router.running for router in self.routers)
+            and all(member.running for member in self.members)
             and all(session.state == "Established" for session in self.sessions)
         )
 
@@ -108,6 +118,7 @@ def overview(directory: LabDirectory, state: State) -> Overview:
         ),
         hosts=tuple(_host(directory, state, host.name) for host in topology.hosts),
         routers=tuple(_router(state, router, spoken[router], sessions) for router in topology.routers),
+        members=tuple(_members(directory, state)),
         sessions=sessions,
         workloads=tuple(
             WorkloadStatus(
@@ -145,6 +156,8 @@ def _problem(said: dict[str, Any] | None) -> str:
     if said is None:
         return "no agent answers"
     troubles = [f"{what}: {text}" for what, text in dict(said.get("errors", {})).items()]
+    if not dict(said.get("store", {})).get("connected", True):
+        troubles.append("the store is lost; what is known stays in force")
     troubles += [str(problem) for problem in said.get("problems", ())]
     return "; ".join(troubles)
 
@@ -161,6 +174,16 @@ def _router(
         f"{sum(session.state == 'Established' for session in own)}/{len(own)}",
         sum(protocol.exported for protocol in protocols or () if protocol.type == "Kernel"),
     )
+
+
+def _members(directory: LabDirectory, state: State) -> Iterator[MemberStatus]:
+    alive = {
+        process.node
+        for process in directory.processes()
+        if process.role == "store" and processes.alive(process)
+    }
+    for number, name in enumerate(state.topology.member_names, 1):
+        yield MemberStatus(name, bare(member_link(number)[1]), name in alive)
 
 
 def _sessions(state: State, router: str, protocols: Sequence[Protocol]) -> list[SessionStatus]:

@@ -33,15 +33,16 @@ def python_environment() -> dict[str, str]:
 
 
 def start(
-    role: Literal["router", "agent", "responder"],
+    role: Literal["router", "store", "agent", "responder"],
     node: str,
     inside: str,
     words: Sequence[str],
     *,
     log: Path,
     environment: Mapping[str, str] | None = None,
+    directory: Path = Path("/"),
 ) -> Process:
-    """Start ``words`` inside a namespace, in a session of its own, with its output appended to ``log``."""
+    """Start ``words`` inside a namespace, in a session and a ``directory`` of its own, with its output appended to ``log``."""
     with log.open("ab") as output:
         # It is to outlive this command: its end is waited for by `lab down`, not by a context.
         child = subprocess.Popen(
@@ -50,7 +51,7 @@ def start(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            cwd="/",
+            cwd=directory,
             env=None if environment is None else dict(environment),
         )
     return Process(role, node, child.pid, started(child.pid) or 0)

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Final
 
 PACKAGES: Final = {
@@ -23,6 +24,8 @@ BACKEND_PACKAGES: Final = {
     "iptables-nft": {"iptables-nft-restore": "iptables", "ipset": "ipset"},
     "iptables-legacy": {"iptables-legacy-restore": "iptables", "ipset": "ipset"},
 }
+
+ETCD_PACKAGES: Final = {"etcd": "etcd-server"}
 
 _RULES: Final = (
     "add table ip t; add chain ip t c { type filter hook prerouting priority -300; }; add rule ip t c "
@@ -62,17 +65,20 @@ _LINKS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def missing(backend: str) -> tuple[str, ...]:
-    """What this machine lacks for a lab with ``backend``; empty when it lacks nothing."""
+def missing(backend: str, *, etcd: bool = False) -> tuple[str, ...]:
+    """What this machine lacks for a lab with ``backend``, perhaps on etcd; empty when it lacks nothing."""
     if os.geteuid() != 0:
         return ("root: a lab makes network namespaces; run the command with sudo",)
-    return tuple(_tools(backend)) or tuple(_kernel(backend))
+    return tuple(_tools(backend, etcd=etcd)) or tuple(_kernel(backend))
 
 
-def _tools(backend: str) -> Iterator[str]:
-    for tool, package in {**PACKAGES, **BACKEND_PACKAGES[backend]}.items():
+def _tools(backend: str, *, etcd: bool) -> Iterator[str]:
+    needed = {**PACKAGES, **BACKEND_PACKAGES[backend], **(ETCD_PACKAGES if etcd else {})}
+    for tool, package in needed.items():
         if shutil.which(tool) is None:
             yield f"{tool}: install it with 'apt-get install {package}'"
+    if etcd and find_spec("grpc") is None:
+        yield "grpcio: install it with \"pip install 'pycalico[etcd]'\""
 
 
 def _kernel(backend: str) -> Iterator[str]:

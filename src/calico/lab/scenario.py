@@ -24,6 +24,7 @@ from calico.lab import (
     flows,
     intent,
     limits,
+    members,
     names,
     namespaces,
     probe,
@@ -69,11 +70,15 @@ def up(
         state = begin(directory, topology, backend, services)
         say(f"fabric: {len(topology.routers)} routers, {len(topology.hosts)} hosts, the internet")
         build_fabric(directory, state, say)
+        store = members.datastore(directory, topology)
+        if topology.members:
+            members.wait(directory, topology)
+            say(f"etcd: {topology.members} members, a leader among them")
         say("store: nodes, pools, peers, profiles, policy; addresses for the workloads")
-        addresses = intent.prepare(directory.store, topology, policy)
+        addresses = intent.prepare(store, topology, policy)
         say(f"workloads: {len(topology.workloads)}")
         state = attach(directory, state, addresses, _quarters(say, "workloads attached"))
-        intent.attach(directory.store, topology, addresses)
+        intent.attach(store, topology, addresses)
         start_responder(directory, state, services)
         say(f"agents: one on each of {len(topology.hosts)} hosts, back end {backend}")
         agents.start(directory, state, _quarters(say, "agents ready"))
@@ -136,7 +141,7 @@ def begin(directory: LabDirectory, topology: Topology, backend: str, ports: Sequ
 
 
 def build_fabric(directory: LabDirectory, state: State, say: Say) -> None:
-    """Routers, hosts and cables, and BIRD on the routers."""
+    """Routers, hosts and cables, BIRD on the routers, and the members of the store."""
     topology = state.topology
     limits.ensure(directory.root, _entries(directory.root), say)
     namespaces.build(wiring.fabric(topology, state.name), state.name)
@@ -156,6 +161,7 @@ def build_fabric(directory: LabDirectory, state: State, say: Say) -> None:
             )
         )
     remember(directory, started)
+    remember(directory, members.start(directory, state))
 
 
 def attach(

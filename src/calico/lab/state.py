@@ -42,7 +42,7 @@ class Unreadable(LabError):
 class Process(msgspec.Struct, frozen=True):
     """A process of the lab. ``started`` is its start time in clock ticks since boot: pids are used again, pairs are not."""
 
-    role: Literal["router", "agent", "responder"]
+    role: Literal["router", "store", "agent", "responder"]
     node: str
     pid: int
     started: int
@@ -83,7 +83,7 @@ class LabDirectory:
 
     @property
     def store(self) -> Path:
-        """The store that its hosts share."""
+        """The store that its hosts share, if it is embedded."""
         return self.path / DATABASE
 
     @property
@@ -99,6 +99,10 @@ class LabDirectory:
     def router(self, name: str) -> Path:
         """The directory of a router's BIRD."""
         return self.path / "routers" / name
+
+    def member(self, name: str) -> Path:
+        """The directory of a member of the store, with its data."""
+        return self.path / "members" / name
 
     def host(self, name: str) -> Path:
         """The directory of a host: its ``run``, ``data`` and ``etc``, and its agent's log."""

@@ -9,6 +9,7 @@ The address plan is the same in every lab: labs live in namespaces of their own 
     rack R        10.0.R.0/24    fd00:10:0:R::/64    the router is .1, hosts follow from .11
     spine, rack R 10.1.0.x/31    fd00:10:1:R::/127   the spine has the even address
     spine, border 10.1.1.0/31    fd00:10:1:fff::/127
+    spine, store  10.1.2.x/31                        members of an etcd, if the lab has one: the spine has the even address
     internet      203.0.113.0/24 2001:db8:113::/64   the border is .1, the host is .10
 """
 
@@ -161,6 +162,13 @@ class Topology:
     namespaces: Mapping[str, Mapping[str, str]]
     pools: tuple[Pool, ...] = DEFAULT_POOLS
     mtu: int = 1500
+    members: int = 0
+    """How many members the lab's etcd has; without any, the hosts share an embedded store."""
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """The members of the store."""
+        return tuple(f"etcd{number}" for number in range(1, self.members + 1))
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -179,17 +187,18 @@ class Topology:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Everything that has a network namespace: routers, the internet host, hosts, workloads."""
+        """Everything that has a network namespace: routers, the internet host, the store's members, hosts, workloads."""
         return (
             *self.routers,
             INTERNET,
+            *self.member_names,
             *(host.name for host in self.hosts),
             *(workload.name for workload in self.workloads),
         )
 
     @property
     def cables(self) -> tuple[Link, ...]:
-        """The physical links: hosts to their rack's switch, racks to the spine, spine to border, border to internet."""
+        """The physical links: hosts to their rack's switch, racks to the spine, spine to border, border to internet, the store's to the spine."""
         return tuple(self._cables())
 
     def _cables(self) -> Iterator[Link]:
@@ -204,6 +213,9 @@ class Topology:
             Port(BORDER, SPINE, ("10.1.1.1/31", "fd00:10:1:fff::1/127")),
         )
         yield Link(Port(BORDER, INTERNET, INTERNET_GATEWAYS), Port(INTERNET, UPLINK, INTERNET_ADDRESSES))
+        for number, name in enumerate(self.member_names, 1):
+            spine_end, member_end = member_link(number)
+            yield Link(Port(SPINE, name, (spine_end,)), Port(name, UPLINK, (member_end,)))
 
     @property
     def segments(self) -> tuple[tuple[tuple[str, str], ...], ...]:
@@ -233,6 +245,12 @@ def spine_link(rack: int) -> tuple[tuple[str, str], tuple[str, str]]:
         (f"10.1.0.{even}/31", f"fd00:10:1:{rack}::/127"),
         (f"10.1.0.{even + 1}/31", f"fd00:10:1:{rack}::1/127"),
     )
+
+
+def member_link(number: int) -> tuple[str, str]:
+    """The addresses between the spine and a member of the store, counted from 1: the spine's, the member's."""
+    even = 2 * (number - 1)
+    return f"10.1.2.{even}/31", f"10.1.2.{even + 1}/31"
 
 
 def bare(address: str) -> str:

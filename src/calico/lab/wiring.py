@@ -28,6 +28,7 @@ from calico.lab.topology import (
     Topology,
     Workload,
     bare,
+    member_link,
 )
 from calico.model.address import parse_cidr
 
@@ -85,10 +86,15 @@ def namespace(lab: str, node: str) -> str:
 
 
 def fabric(topology: Topology, lab: str) -> Wiring:
-    """Routers, hosts, the internet host, and every cable between them."""
+    """Routers, hosts, the internet host, the store's members, and every cable between them."""
     commands: dict[str, list[str]] = {
         node: ["link set dev lo up"]
-        for node in (*topology.routers, INTERNET, *(host.name for host in topology.hosts))
+        for node in (
+            *topology.routers,
+            INTERNET,
+            *topology.member_names,
+            *(host.name for host in topology.hosts),
+        )
     }
     for rack in topology.racks:
         commands[rack.router] += [
@@ -107,6 +113,9 @@ def fabric(topology: Topology, lab: str) -> Wiring:
         # As the installer of a real host would leave it. BGP's routes are better ones.
         gateways = topology.rack_of(host).gateways
         commands[host.name] += [f"route add default via {bare(gateway)} metric 4096" for gateway in gateways]
+    for number, name in enumerate(topology.member_names, 1):
+        spine, _ = member_link(number)
+        commands[name].append(f"route add default via {bare(spine)}")
     for prefix in _inside(topology):
         gateway = INTERNET_GATEWAYS[":" in prefix]
         commands[INTERNET].append(f"route add {prefix} via {bare(gateway)}")

@@ -75,3 +75,13 @@ def test_secrets_are_not_shown() -> None:
     """Neither the password nor the private key is in what Python shows of the settings."""
     shown = repr(EtcdSettings(endpoints=HERE, username="u", password="hidden-1", cert="c", key="hidden-2"))
     assert "hidden" not in shown
+
+
+def test_an_endpoint_may_be_a_unix_socket() -> None:
+    """By its path, with or without the scheme; colons in the path mean nothing."""
+    endpoint = parse_endpoint("unix:/run/etcd1:2379")
+
+    assert endpoint == Endpoint("/run/etcd1:2379")
+    assert (str(endpoint), endpoint.target) == ("unix:/run/etcd1:2379", "unix:/run/etcd1:2379")
+    assert parse_endpoint(str(endpoint)) == endpoint
+    assert Endpoint("::1").target == "dns:///[::1]:2379"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from calico.lab import wiring
 from calico.lab.description import describe
 from calico.lab.topology import regular
@@ -93,3 +95,22 @@ def test_the_need_for_neighbour_entries_grows_with_the_lab() -> None:
     """A small lab stays far below the kernel's limits, a large one does not."""
     assert wiring.neighbour_entries(regular()) < 100
     assert wiring.neighbour_entries(regular(5, 8, 10)) > 1000
+
+
+def test_members_of_the_store_hang_on_the_spine() -> None:
+    """Each has a namespace, a link of its own with two addresses, and its way out over the spine."""
+    topology = replace(regular(1, 1, 0), members=3)
+    wires = wiring.fabric(topology, "x")
+
+    assert topology.member_names == ("etcd1", "etcd2", "etcd3")
+    assert set(topology.member_names) < set(topology.nodes)
+    assert wires.commands["etcd2"] == (
+        "link set dev lo up",
+        "addr add 10.1.2.3/31 dev eth0",
+        "link set dev eth0 up",
+        "route add default via 10.1.2.2",
+    )
+    assert "addr add 10.1.2.2/31 dev etcd2" in wires.commands["spine"]
+    assert wiring.fabric(replace(topology, members=0), "x").commands.keys() == wires.commands.keys() - {
+        *topology.member_names
+    }
