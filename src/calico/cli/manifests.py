@@ -51,15 +51,16 @@ class Manifest(NamedTuple):
 class BadManifests(click.ClickException):
     """Files that cannot be used, each problem with its place; nothing was done."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = tuple(problems)
+    def __init__(self, found: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, found)))
+        self.problems = tuple(found)
+        self._as_json = problems.wants_json()  # who shows it has no command any more
 
     def show(self, file: IO[Any] | None = None) -> None:
         """The problems as they are: their first words are the places."""
         del file
-        problems.report(self.problems)
-        if not problems.wants_json():
+        problems.report(self.problems, as_json=self._as_json)
+        if not self._as_json:
             count = len(self.problems)
             what = "this problem" if count == 1 else f"these {count} problems"
             click.echo(f"Nothing was changed because of {what}.", err=True)
@@ -74,7 +75,7 @@ def load(
     """
     wrong: list[Problem] = []
     found: dict[Key, Manifest] = {}
-    for source, text in _texts(files, wrong, recursive=recursive):
+    for source, text in texts(files, wrong, recursive=recursive):
         try:
             located = codec.read(text, source)
         except InvalidResources as error:
@@ -119,7 +120,7 @@ def _placed(resource: Resource, namespace: str | None) -> Resource:
     return replace(resource, metadata=replace(resource.metadata, namespace=namespace))
 
 
-def _texts(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Iterator[tuple[str, str]]:
+def texts(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Iterator[tuple[str, str]]:
     """Name and content of each file, once; what cannot be read is added to ``wrong``."""
     seen: set[str] = set()
     for source in _sources(files, wrong, recursive=recursive):

@@ -76,7 +76,7 @@ def namespace(what: str) -> Callable[[Decorated], Decorated]:
 
 
 one = click.argument(
-    "one", metavar="KIND NAME | KIND/NAME", nargs=-1, required=True, shell_complete=complete_words
+    "words", metavar="KIND NAME | KIND/NAME", nargs=-1, required=True, shell_complete=complete_words
 )
 words = click.argument("words", metavar=f"[{METAVAR}]", nargs=-1, shell_complete=complete_words)
 recursive = click.option(

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @store_options
 def patch(
     location: Location,
-    one: Sequence[str],
+    words: Sequence[str],
     given: str,
     how: str,
     namespace: str | None,
@@ -74,7 +74,7 @@ def patch(
       calicoctl patch gnp deny-all -t json -p '[{"op": "replace", "path": "/spec/order", "value": 10}]'
       calicoctl patch networkpolicy allow-web -n shop -p @patch.yaml
     """
-    key = one_key(one, namespace)
+    key = one_key(words, namespace)
     verb, mode = Verb("patch", "patched", several=False), Mode(dry_run, diff)
     with mode.judged():
         content = _read(given)

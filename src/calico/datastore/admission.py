@@ -116,9 +116,7 @@ async def admit(resources: Resources, resource: Resource, before: Resource | Non
 
     ``before`` is None where nothing is stored, or nothing that can be read.
     """
-    _judge_owner(key_of(resource))
-    if isinstance(resource, Profile) and resource.metadata.name == DEFAULT_ALLOW_PROFILE:
-        raise _refuse("it is built in and cannot be changed", "write a profile of another name")
+    judge_owner(key_of(resource))
     if before is not None:
         changed = tuple(resource.changes(before))
         if changed:
@@ -196,7 +194,7 @@ def _parsed(text: str) -> Cidr | None:
 
 async def admit_deletion(resources: Resources, key: Key) -> None:
     """Raise ``NotAdmitted`` if what is stored at ``key`` may not be deleted now."""
-    _judge_owner(key)
+    judge_owner(key)
     if any(key == key_of(each) for each in built_in(key.kind)):
         raise _refuse("it is built in and cannot be deleted")
     if key.kind == "Tier":
@@ -235,7 +233,8 @@ def _readable_tier(value: bytes) -> str | None:
         return None
 
 
-def _judge_owner(key: Key) -> None:
+def judge_owner(key: Key) -> None:
+    """Raise ``NotAdmitted`` if people may neither write nor delete ``key``, whatever is stored."""
     kind = KINDS.get(key.kind)
     if kind is not None and kind.READ_ONLY:
         raise _refuse(kind.READ_ONLY)

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
-from calico.datastore.admission import NotAdmitted, admit, initialise, overlaps
+from calico.datastore.admission import NotAdmitted, admit, initialise, judge_owner, overlaps
 from calico.datastore.api import Conflict, Store, StoreError, Unavailable
 from calico.datastore.snapshot import Snapshot
 from calico.datastore.typed import ATTEMPTS, Resources, Stored, tier_of
@@ -73,6 +73,7 @@ async def write(resources: Resources, resource: Resource, verb: Verb) -> Resourc
     are quicker time and again; ``Absent`` if it does not exist and ``verb`` wants something there.
     """
     key = key_of(resource)
+    judge_owner(key)
     given = resource.metadata.resource_version
     for attempt in range(1, ATTEMPTS + 1):
         stored = await resources.find(key, tier=tier_of(resource))
@@ -95,6 +96,7 @@ async def change(resources: Resources, key: Key, how: Callable[[Resource], Resou
 
     What ``how`` raises ends it. A resourceVersion that ``how`` changes is one that is no longer stored: a ``Conflict``.
     """
+    judge_owner(key)
     for attempt in range(1, ATTEMPTS + 1):
         stored = await resources.find(key)
         if stored is None:
