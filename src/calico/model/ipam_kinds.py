@@ -139,8 +139,7 @@ class BlockAffinity(_View, frozen=True, kw_only=True, tag=True):
         """See ``Resource.problems``."""
         from calico.model import checks
 
-        if not self.spec.node:
-            yield Finding(("spec", "node"), "the owner is not named", "add its node")
+        yield from checks.dns_subdomain(("spec", "node"), self.spec.node)
         yield from checks.prefix(("spec", "cidr"), self.spec.cidr)
         yield from _not_deleted(deleted=self.spec.deleted)
         yield from _named(self, f"{self.spec.node}-{_block_name(self.spec.cidr)}")

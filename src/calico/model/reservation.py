@@ -46,6 +46,8 @@ class IPReservation(Resource, frozen=True, kw_only=True, tag=True):
 
     def not_done(self) -> Findings:
         """IPAM does not look at reservations yet."""
+        if not self.spec.reserved_cidrs:
+            return
         yield Finding(
             ("spec", "reservedCIDRs"),
             "the reservation is stored, but this version's IPAM gives these addresses away like others",
