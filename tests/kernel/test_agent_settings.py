@@ -71,10 +71,14 @@ spec: {{datastoreReady: {str(ready).lower()}}}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     """A host with two workloads that may talk to each other, and a neighbour; its agent not started yet."""
     names = [f"t-settings-{name}-{os.getpid()}" for name in ("h", "a", "b", "o")]
-    with namespaces(*names) as (inside, a, b, outside), Host(inside, "host", tmp_path) as host:
+    backend = getattr(request, "param", "nftables")
+    with (
+        namespaces(*names) as (inside, a, b, outside),
+        Host(inside, "host", tmp_path, backend=backend) as host,
+    ):
         link(inside, "eth0", outside, "eth0")
         inside.run("ip", "address", "add", f"{HOST4}/24", "dev", "eth0")
         outside.run("ip", "address", "add", f"{OUTSIDE4}/24", "dev", "eth0")
@@ -108,6 +112,7 @@ def opens(world: World, port: int) -> bool:
     return world.outside.call(connect)
 
 
+@pytest.mark.parametrize("world", ["nftables", "iptables-nft"], indirect=True)
 def test_a_setting_takes_effect_at_once_and_the_strongest_source_wins(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

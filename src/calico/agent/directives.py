@@ -2,7 +2,7 @@
 
 In:   the local sources of settings; updates of FelixConfiguration, of the node itself, and of ClusterInformation.
 Out:  ``resolved``: the settings in force, with where they are from; ``locked``; and, by ``Gate``, what the loop may know.
-Next: ``agent.main`` builds a life on the settings, and puts the gate between the store and the loop.
+Next: ``agent.life`` is begun with the settings, and puts the gate between the store and the loop.
 """
 
 from __future__ import annotations

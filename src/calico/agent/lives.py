@@ -2,7 +2,7 @@
 
 In:   what begins a life: every part made anew, nothing read or written yet.
 Out:  lives, one after the other; why the last one ended, for the status.
-Next: ``agent.main`` says what a life is.
+Next: ``agent.life`` is what a life is.
 
 What a failed life knew may be wrong, so it is thrown away whole. The kernel keeps what it has meanwhile: a new life
 writes nothing before it has a complete picture.

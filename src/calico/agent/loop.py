@@ -2,7 +2,7 @@
 
 In:   updates of the store (``datastore.resync``), changes of the kernel by others (``programming.monitor``), time.
 Out:  the kernel as desired; ``report``, which ``agent.status`` serves. BGP is ``agent.announcer``'s, beside it.
-Next: ``agent.main`` composes it.
+Next: ``agent.life`` composes it.
 
 Invariants: nothing is written before the first complete picture of facts and interfaces; rules are in the kernel before
 the routes that lead to them; a failure is retried with growing pauses and never stops what already works; whatever was

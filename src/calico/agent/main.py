@@ -1,8 +1,8 @@
-"""The agent's composition: every part made and joined on one page.
+"""The agent's process: its name, its local settings, its socket, its end.
 
 In:   ``Configuration``, from the command line and the environment.
 Out:  a running agent, until SIGTERM or SIGINT; the data path stays as it is afterwards.
-Next: ``agent.loop`` does the work, ``agent.status`` answers questions.
+Next: ``agent.life`` makes and joins the parts that work, ``agent.status`` answers questions.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In:   updates, as the store reports them.
 Out:  sentences for people, each thing once however many resources ask for it.
-Next: ``agent.main`` puts them into its report.
+Next: ``agent.life`` puts them into its report.
 
 The agent's own settings are no part of it: ``agent.directives`` knows which of them count.
 """

@@ -191,13 +191,13 @@ def _print(report: dict[str, Any]) -> None:
     ]
     lines += [
         ("Setting", f"{chosen['name']}: {chosen['value']} ({chosen['source']})")
-        for chosen in report["settings"]
+        for chosen in report.get("settings", ())
     ]
     lines += [("Error", f"{what}: {text}") for what, text in report["errors"].items()]
     lines += [("Problem", text) for text in report["problems"]]
     lines += [("Waiting", f"{cidr}: {why}") for cidr, why in report["pendingRoutes"].items()]
     lines += [("Warning", text) for text in report["warnings"]]
-    lines += [("No effect", text) for text in report["noEffect"]]
+    lines += [("No effect", text) for text in report.get("noEffect", ())]
     repairs = report["repairs"]
     if repairs["count"]:
         lines.append(("Repairs", f"{repairs['count']} since the start; the latest:"))
