@@ -33,6 +33,7 @@ from calico.model.keys import IPAM, Key, kind_prefix, parse_path
 from calico.model.node import Node
 from calico.model.pool import IPPool
 from calico.model.resource import Resource
+from calico.model.unknown import carried_bytes
 
 ATTEMPTS: Final = 100
 """How often a record is read and written anew when others change it in between."""
@@ -69,10 +70,11 @@ class BadRecord(IPAMError):
 
 
 class _Stored(NamedTuple):
-    """A block, and its revision in the store."""
+    """A block, its revision in the store, and its very bytes there."""
 
     value: IPAMBlock
     revision: int
+    raw: bytes
 
 
 class Client:
@@ -171,7 +173,7 @@ class Client:
                 return ()
             await self._count(handle, str(cidr), len(addresses))
             try:
-                await self._store.put(path, codec.encode(changed), revision=stored.revision)
+                await self._store.put(path, _over(stored.raw, changed), revision=stored.revision)
             except Conflict:
                 pass
             except Unavailable:
@@ -257,7 +259,7 @@ class Client:
             return True
         try:
             await self._store.put(
-                affinity, codec.encode(BlockAffinity(state="confirmed")), revision=entry.revision
+                affinity, _over(entry.value, BlockAffinity(state="confirmed")), revision=entry.revision
             )
         except Conflict:
             return False
@@ -285,7 +287,7 @@ class Client:
             if not freed:
                 return ()
             try:
-                await self._put_block(path, changed, stored.revision)
+                await self._put_block(path, changed, stored)
             except Conflict:
                 continue
             return freed
@@ -308,7 +310,7 @@ class Client:
             if not freed:
                 return ()
             try:
-                await self._put_block(path, changed, stored.revision)
+                await self._put_block(path, changed, stored)
             except Conflict:
                 continue
             handles = Counter(owner.handle_id for address in freed if (owner := owners[address]))
@@ -318,12 +320,12 @@ class Client:
             return freed
         raise Contended(path)
 
-    async def _put_block(self, path: str, block: IPAMBlock, revision: int) -> None:
+    async def _put_block(self, path: str, block: IPAMBlock, before: _Stored) -> None:
         """Write a block after a release; one without owner and addresses goes."""
         if blocks.is_empty(block) and not block.affinity:
-            await self._store.delete(path, revision=revision)
+            await self._store.delete(path, revision=before.revision)
         else:
-            await self._store.put(path, codec.encode(block), revision=revision)
+            await self._store.put(path, _over(before.raw, block), revision=before.revision)
 
     # Records
 
@@ -343,7 +345,9 @@ class Client:
                         await self._store.create(path, codec.encode(structs.replace(record, block=counts)))
                 elif counts:
                     await self._store.put(
-                        path, codec.encode(structs.replace(record, block=counts)), revision=entry.revision
+                        path,
+                        _over(entry.value, structs.replace(record, block=counts)),
+                        revision=entry.revision,
                     )
                 else:
                     await self._store.delete(path, revision=entry.revision)
@@ -355,7 +359,11 @@ class Client:
     async def _block(self, cidr: Cidr) -> _Stored | None:
         path = Key("IPAMBlock", str(cidr)).path
         entry = await self._store.get(path)
-        return None if entry is None else _Stored(_decode(path, entry.value, IPAMBlock), entry.revision)
+        return (
+            None
+            if entry is None
+            else _Stored(_decode(path, entry.value, IPAMBlock), entry.revision, entry.value)
+        )
 
     async def _pools(self, family: Family) -> tuple[plan.Pool, ...]:
         listing = await self._store.list(kind_prefix("IPPool"))
@@ -367,6 +375,11 @@ class Client:
             family,
             {} if node is None else node.metadata.labels,
         )
+
+
+def _over(raw: bytes, record: Record) -> bytes:
+    """``record`` as it is written over ``raw``, with what only the writer of that knew."""
+    return carried_bytes(raw, codec.encode(record), type(record))
 
 
 def _gave(block: IPAMBlock, handle: str, addresses: tuple[Cidr, ...], sequence_number: int) -> bool:

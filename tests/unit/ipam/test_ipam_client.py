@@ -419,3 +419,47 @@ def test_release_that_breaks_anywhere_can_be_repeated(happened: bool) -> None:
 
     for calls in range(16):
         run(body(calls))
+
+
+def test_what_a_newer_writer_noted_is_kept() -> None:
+    """Fields of a block, a handle and an affinity that this program does not know stay through every change."""
+
+    async def body() -> None:
+        store = await world(*POOLS, node("n"))
+        client = Client(store, "n")
+        await client.auto_assign(1, 0, "first", {"node": "n"})
+        for entry in (await store.list("/calico/ipam/")).entries:
+            tree = {**msgspec.json.decode(entry.value), "fromTomorrow": entry.path}
+            if "state" in tree:
+                tree["state"] = "pending"
+            await store.put(entry.path, msgspec.json.encode(tree), revision=entry.revision)
+        await client.auto_assign(1, 0, "first", {"node": "n"})
+        await client.auto_assign(1, 0, "second", {"node": "n"})
+        await client.release_by_handle("second")
+        left = [msgspec.json.decode(entry.value) for entry in (await store.list("/calico/ipam/")).entries]
+        assert len(left) == 3
+        assert all("fromTomorrow" in tree for tree in left)
+
+    run(body())
+
+
+def test_release_frees_what_this_host_has_and_nothing_else() -> None:
+    """By address, whoever owns it here; handles count what is left; other hosts' addresses stay."""
+
+    async def body() -> None:
+        store = await world(*POOLS, node("n"), node("m"))
+        mine, theirs = Client(store, "n"), Client(store, "m")
+        one = await mine.auto_assign(2, 1, "one", {"node": "n"})
+        other = await theirs.auto_assign(1, 0, "other", {"node": "m"})
+        unnamed = await mine.auto_assign(1, 0, "unnamed", {})
+        free = parse_cidr("10.65.0.77")
+        freed = await mine.release([one[0], one[2], *other, *unnamed, free])
+        assert sorted(freed) == sorted([one[0], one[2], *unnamed])
+        picture = Picture(await store.list("/calico/ipam/"))
+        assert {handle: sum(counts.values()) for handle, counts in picture.handles.items()} == {
+            "one": 1,
+            "other": 1,
+        }
+        assert await mine.release(freed) == []
+
+    run(body())
