@@ -6,9 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from calico.model.address import parse_cidr
 from calico.model.felix import FelixConfiguration
+from calico.model.felix_parameters import BY_TEXT_NAME
 from calico.model.settings import FailsafePort, Settings
 from calico.model.settings_sources import (
     Chosen,
@@ -323,6 +326,25 @@ def test_values_are_shown_as_people_write_them() -> None:
         "failsafeOutboundHostPorts": "[]",
         "ipv6Support": "false",
     }
+
+
+NEARLY = st.sampled_from(
+    ["none", "0", "-1", "0x", "²", "9" * 5000, "a=b", "1-2", "1:2", "tcp:1", "[::]:1", "a,b", "/(/"]
+)
+
+
+@given(st.sampled_from(sorted(BY_TEXT_NAME)), st.text() | NEARLY)
+def test_no_text_ends_the_agent(name: str, text: str) -> None:
+    """Whatever stands in the environment is a value, or is said not to be one; the data path gets settings."""
+    found = resolved(from_environment({f"FELIX_{name}": text}))
+    assert isinstance(found.settings, Settings)
+    assert len(found.chosen) + len(found.problems) + len(found.idle) <= 1
+
+
+@given(st.text())
+def test_no_file_ends_the_agent(text: str) -> None:
+    """Nor does whatever stands in the file."""
+    assert isinstance(resolved(from_file(CFG, text)).settings, Settings)
 
 
 def test_marks_are_the_lowest_bits_of_the_mask() -> None:
