@@ -261,6 +261,7 @@ async def _delete(
     pause = no_pause if mode.rehearsal else asyncio.sleep
     failures: list[list[Problem]] = []
     missing: list[Key] = []
+    await batch.look_ahead(keys)
     with Progress(len(keys), "Delete:") as progress:
         for key in keys:
             try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -168,7 +168,7 @@ class Batch:
         """
         if not self._dry_run and verb is not Verb.REPLACE:
             await initialise(self.resources)
-        await self._look_ahead(wanted)
+        await self.look_ahead(map(key_of, wanted))
         outcomes: list[Failure | None] = [None] * len(wanted)
         lost: list[Unavailable] = []
 
@@ -197,8 +197,9 @@ class Batch:
         await self._withdraw_overlapping(wanted, outcomes)
         return outcomes
 
-    async def _look_ahead(self, wanted: Sequence[Resource]) -> None:
-        groups = Counter((each.kind, key_of(each).namespace) for each in wanted)
+    async def look_ahead(self, keys: Iterable[Key]) -> None:
+        """Read what ``keys`` will be asked of, where one listing is quicker than a look at each."""
+        groups = Counter((key.kind, key.namespace) for key in keys)
         for (kind, namespace), count in groups.items():
             if count >= WORTH_LISTING:
                 await self.view.list(kind_prefix(kind, namespace))
