@@ -191,7 +191,7 @@ def _container_ports(origin: Origin, spec: Object) -> Iterator[WorkloadPort]:
                 sidecar = field == "containers" or mapping(container).get("restartPolicy") == "Always"
                 yield from [*_ports(mapping(container))] if sidecar else ()
             except Unconvertible as error:
-                origin.report(error, "spec", field, index, consequence="its ports are not known until then")
+                origin.report(error, "spec", field, index, consequence="its ports are not known")
 
 
 def _ports(container: Object) -> Iterator[WorkloadPort]:

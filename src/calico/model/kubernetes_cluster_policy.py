@@ -98,7 +98,7 @@ def _read(origin: Origin, read: Callable[[], T], *path: str) -> T | None:
     try:
         return read()
     except Unconvertible as error:
-        consequence = "until then its rules other than Accept deny everything, and those allow nothing"
+        consequence = "its rules other than Accept deny everything, and those allow nothing"
         origin.report(error, *path, consequence=consequence)
         return None
 
@@ -159,9 +159,7 @@ def _rules(origin: Origin, spec: Object, direction: str, side: str, *, known: bo
             try:
                 yield from [*_rule(mapping(rule), side)]  # all of it or nothing
             except Unconvertible as error:
-                consequence = (
-                    "until then the rule allows nothing" if accepts else "until then it denies everything"
-                )
+                consequence = "the rule allows nothing" if accepts else "it denies everything"
                 origin.report(error, "spec", direction, index, consequence=consequence)
             else:
                 continue

@@ -70,9 +70,15 @@ class KubernetesObject(Resource, frozen=True, kw_only=True):
         yield from self._found("warning")
 
     def _found(self, severity: Severity) -> Findings:
+        from calico.model.kubernetes_object import CONSEQUENCE
+
+        if not self.metadata.name:
+            return  # which is said of all resources
         for each in self.conversion().problems:
             if each.severity == severity:
-                yield Finding(each.path, each.message, each.remedy)
+                # What follows until it is corrected is of no interest where it is refused.
+                remedy = each.remedy.partition(CONSEQUENCE)[0] if severity == "error" else each.remedy
+                yield Finding(each.path, each.message, remedy)
 
 
 class _Label(KubernetesObject, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from calico.model.errors import ModelError, Path, Problem, dotted
@@ -20,6 +20,9 @@ from calico.model.resource import Metadata, Resource
 from calico.model.schema import shown, without_nulls
 
 Object: TypeAlias = Mapping[str, Any]
+
+CONSEQUENCE: Final = "; until then "
+"""What stands in a problem's remedy before that which follows from the problem until it is corrected."""
 
 
 class Conversion(NamedTuple):
@@ -125,7 +128,7 @@ class Origin:
 
     def report(self, error: Unconvertible, *path: str | int, consequence: str = "") -> None:
         """Keep what is wrong, with what follows from it until it is corrected."""
-        remedy = f"{error.remedy}; {consequence}" if consequence else error.remedy
+        remedy = f"{error.remedy}{CONSEQUENCE}{consequence}" if consequence else error.remedy
         found = problem(self.body, error.message, remedy, (*path, *error.path))
         self.problems.append(replace(found, severity="warning") if isinstance(error, Unsupported) else found)
 

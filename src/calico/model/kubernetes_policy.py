@@ -47,7 +47,7 @@ def network_policy(document: Object) -> Conversion:
         with at("spec"):
             selector = pods(spec, "podSelector")
     except Unconvertible as error:
-        origin.report(error, consequence="until then every pod of the namespace is isolated")
+        origin.report(error, consequence="every pod of the namespace is isolated")
     else:
         types = _types(origin, spec)
         ingress = [*_rules(origin, spec, "ingress", "from")]
@@ -70,7 +70,7 @@ def _types(origin: Origin, spec: Object) -> list[PolicyType]:
     )
     if unknown:
         wrong = Unconvertible(f"there is no policy type {shown(unknown[0])}", "write Ingress, Egress or both")
-        origin.report(wrong, "spec", "policyTypes", consequence="until then both are isolated")
+        origin.report(wrong, "spec", "policyTypes", consequence="both are isolated")
         return [*_TYPES]
     return [each for each in _TYPES if each in listed]
 
@@ -81,7 +81,7 @@ def _rules(origin: Origin, spec: Object, direction: str, side: str) -> Iterator[
         try:
             yield from [*_rule(mapping(rule), side)]  # all of it or nothing
         except Unconvertible as error:
-            origin.report(error, "spec", direction, index, consequence="until then the rule allows nothing")
+            origin.report(error, "spec", direction, index, consequence="the rule allows nothing")
 
 
 def _rule(rule: Object, side: str) -> Iterator[Rule]:
