@@ -27,6 +27,7 @@ from calico.model.keys import Key, key_of
 if TYPE_CHECKING:
     from calico.cli.manifests import Manifest
     from calico.datastore.writing import Batch, Failure
+    from calico.model.resource import Resource
 
 
 def _writing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,22 +133,21 @@ def _write(
     with mode.judged():
         manifests = load(files, namespace, recursive=recursive, skip_empty=skip_empty)
     keys = [key_of(each.resource) for each in manifests]
-    warnings = problems.warnings_of([each.located for each in manifests])
+    read = [each.located for each in manifests]
     if mode.offline:
-        conclude(verb, keys, [], mode, warnings=warnings)
+        conclude(verb, keys, [], mode, warnings=problems.warnings_of(read))
         return
     from calico.datastore import writing
 
-    async def work(batch: Batch) -> list[Failure | None]:
+    async def work(batch: Batch) -> tuple[list[Failure | None], list[Resource]]:
+        resources = [each.resource for each in manifests]
+        around = await batch.policy_around(resources)
         with Progress(len(manifests), f"{verb.plain.capitalize()}:") as progress:
-            return await batch.write(
-                [each.resource for each in manifests],
-                writing.Verb[verb.plain.upper()],
-                advance=progress.advance,
-            )
+            kind = writing.Verb[verb.plain.upper()]
+            return await batch.write(resources, kind, advance=progress.advance), around
 
     with mode.judged():
-        outcomes, changes = with_batch(location, work, rehearsal=mode.rehearsal)
+        (outcomes, around), changes = with_batch(location, work, rehearsal=mode.rehearsal)
     creating = verb.plain == "create"
     failures: list[list[Problem]] = []
     skipped = 0
@@ -159,6 +159,7 @@ def _write(
             findings = findings_of(failure, given=given, creating=creating)
             failures.append([manifest.problem(each) for each in findings])
     note = f" ({skipped} of them existed)" if skipped else ""
+    warnings = problems.warnings_of(read, around)
     conclude(verb, keys, failures, mode, changes=changes, warnings=warnings, note=note)
 
 

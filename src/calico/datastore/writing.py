@@ -197,6 +197,13 @@ class Batch:
         await self._withdraw_overlapping(wanted, outcomes)
         return outcomes
 
+    async def policy_around(self, wanted: Iterable[Resource]) -> list[Resource]:
+        """The stored tiers and policies, for whoever judges those among ``wanted``; nothing if there are none."""
+        kinds = ("Tier", "NetworkPolicy", "GlobalNetworkPolicy")
+        if not any(each.kind in kinds for each in wanted):
+            return []
+        return [each for kind in kinds for each in await self.resources.list(kind, bad=lambda *_: None)]
+
     async def look_ahead(self, keys: Iterable[Key]) -> None:
         """Read what ``keys`` will be asked of, where one listing is quicker than a look at each."""
         groups = Counter((key.kind, key.namespace) for key in keys)
