@@ -41,7 +41,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 def words(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """What may follow the words of ``get`` or ``delete``: a kind first, then names of it that are not there yet."""
-    from calico.cli.kinds import kind_called, kind_names
+    from calico.cli.kinds import kind_called
 
     typed: tuple[str, ...] = ctx.params.get("words") or ()
     kind, slash, _ = incomplete.partition("/")
@@ -58,6 +58,13 @@ def words(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
             )
     except click.UsageError:
         return []
+    return kinds(incomplete)
+
+
+def kinds(incomplete: str) -> list[CompletionItem]:
+    """The kinds, in the plural; by other words where no plural begins so."""
+    from calico.cli.kinds import kind_names
+
     plurals = sorted({each.PLURAL for each in kind_names().values()})
     return _matching(plurals, incomplete.lower()) or _matching(sorted(kind_names()), incomplete.lower())
 

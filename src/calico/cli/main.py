@@ -22,12 +22,15 @@ COMMANDS: Final = {
     "apply": ("calico.cli.resources:apply", "Create or update resources from files."),
     "create": ("calico.cli.resources:create", "Create resources from files that do not exist yet."),
     "completion": ("calico.cli.completion:completion", "Print the completion script for a shell."),
+    "convert": ("calico.cli.convert:convert", "Turn manifests of Calico v1 into today's format."),
     "delete": ("calico.cli.resources:delete", "Delete resources by file or by name."),
     "get": ("calico.cli.get:get", "Show resources."),
     "label": ("calico.cli.label:label", "Set or remove labels of a resource."),
     "patch": ("calico.cli.patch:patch", "Change some fields of a resource."),
     "replace": ("calico.cli.resources:replace", "Replace resources that exist by files."),
     "lab": ("calico.cli.lab:lab", "A virtual data centre on this machine."),
+    "schema": ("calico.cli.schema:schema", "Print the JSON Schema of a kind, for editors."),
+    "validate": ("calico.cli.validate:validate", "Say what is wrong with files, without a store."),
     "version": ("calico.cli.version:version", "Show the version."),
 }
 """Command, where it lives, and its line in the overview."""
