@@ -83,7 +83,7 @@ def _rules(rules: Iterable[Rule], path: Path) -> Findings:
             )
         for side, entity in (("source", rule.source), ("destination", rule.destination)):
             if entity.services is not None:
-                lost = "" if rule.action == "Allow" else f": what it says to {rule.action} passes it by"
+                lost = "" if rule.action == "Allow" else ", and what it is meant for goes on to the next rule"
                 yield Finding(
                     (*where, side, "services"),
                     f"services are not looked up, so the rule matches nothing{lost}",
