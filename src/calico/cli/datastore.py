@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from calico.cli.access import roles
 from calico.cli.session import with_store
 from calico.cli.stores import Location, store_options
 
@@ -34,6 +35,9 @@ def datastore() -> None:
     Example:
       calicoctl datastore migrate lock
     """
+
+
+datastore.add_command(roles)
 
 
 @datastore.group(epilog=_STATUS)

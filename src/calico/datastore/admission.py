@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from calico.datastore.api import Conflict
+from calico.datastore.api import Conflict, Denied
 from calico.datastore.typed import Resources, tier_of
 from calico.model.address import AddressError, Cidr, parse_cidr
 from calico.model.cluster import ClusterInformation, ClusterInformationSpec
@@ -87,7 +87,7 @@ async def initialise(resources: Resources) -> None:
     """Make sure that the built-in tiers and the cluster's identity are stored, as other readers expect.
 
     The identity names neither a type of cluster nor a version: agents know them, a client does not, and
-    without a version nobody refuses to work with another.
+    without a version nobody refuses to work with another. Whoever may not write them leaves them to others.
     """
     listing = await resources.store.list(kind_prefix("Tier"))
     there = {entry.path for entry in listing.entries}
@@ -97,8 +97,8 @@ async def initialise(resources: Resources) -> None:
     for resource in missing:
         try:
             await resources.create(resource)
-        except Conflict:
-            continue  # another client was faster
+        except (Conflict, Denied):
+            continue  # another client was faster, or will do it
 
 
 def _identity() -> Resource:

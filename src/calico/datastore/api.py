@@ -42,6 +42,10 @@ class Unavailable(StoreError):
     """The store cannot be reached now; a write may or may not have happened. Try again after reading."""
 
 
+class Denied(Unavailable):
+    """The store is there, but does not let this user do this; nothing was done. Others may do it, or the user other things."""
+
+
 class LeaseGone(StoreError):
     """The lease has expired or was revoked."""
 

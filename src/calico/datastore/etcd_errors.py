@@ -13,7 +13,7 @@ import enum
 import re
 from typing import Final
 
-from calico.datastore.api import StoreError, Unavailable
+from calico.datastore.api import Denied, StoreError, Unavailable
 
 
 class Fault(enum.Enum):
@@ -102,7 +102,8 @@ def refusal(fault: Fault, words: str, *, user: str, what: str) -> StoreError:
         hint = "; its --max-request-bytes is the limit" if "too large" in words else ""
         return StoreError(f"etcd refused to {what}: {plain('', words)}{hint}")
     if not user:
-        return Unavailable(
+        refused = Denied if fault is Fault.DENIED else Unavailable
+        return refused(
             f"etcd does not let a client without a login {what}; set ETCD_USERNAME and ETCD_PASSWORD,"
             " or grant a role to the user that its certificate names"
         )
@@ -114,6 +115,7 @@ def refusal(fault: Fault, words: str, *, user: str, what: str) -> StoreError:
         return Unavailable(
             f"etcd does not accept the user {user!r} with this password; check ETCD_USERNAME and ETCD_PASSWORD"
         )
-    return Unavailable(
-        f"etcd does not let the user {user!r} {what}; grant a role that may (etcdctl role grant-permission)"
+    return Denied(
+        f"etcd does not let the user {user!r} {what}; grant a role that may, if it should"
+        " (calicoctl datastore roles)"
     )

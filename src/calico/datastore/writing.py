@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from msgspec.structs import replace
 
 from calico.datastore.admission import NotAdmitted, admit, initialise, judge_owner, overlaps
-from calico.datastore.api import Conflict, Store, StoreError, Unavailable
+from calico.datastore.api import Conflict, Denied, Store, StoreError, Unavailable
 from calico.datastore.snapshot import Snapshot
 from calico.datastore.typed import ATTEMPTS, Resources, Stored, tier_of
 from calico.model.errors import ModelError
@@ -180,7 +180,7 @@ class Batch:
                     await write(self.resources, wanted[index], verb)
                 except (NotAdmitted, StoreError, ModelError, Absent) as error:
                     outcomes[index] = error
-                    if isinstance(error, Unavailable):
+                    if isinstance(error, Unavailable) and not isinstance(error, Denied):
                         lost.append(error)
             advance()
 
