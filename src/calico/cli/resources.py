@@ -10,7 +10,7 @@ is written by itself, and what the store or its other resources refuse does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -230,8 +230,10 @@ def delete(
     def said(key: Key, finding: Finding) -> Problem:
         return manifests[key].problem(finding) if key in manifests else problem_of(key, finding)
 
+    versions = {key: each.resource.metadata.resource_version for key, each in manifests.items()}
+
     async def work(batch: Batch) -> tuple[list[list[Problem]], int]:
-        return await _delete(batch, keys, said, mode, skip_missing=skip_not_exists)
+        return await _delete(batch, keys, versions, said, mode, skip_missing=skip_not_exists)
 
     with mode.judged():
         (failures, missing), changes = with_batch(location, work, rehearsal=mode.rehearsal, make=False)
@@ -242,6 +244,7 @@ def delete(
 async def _delete(
     batch: Batch,
     keys: Sequence[Key],
+    versions: Mapping[Key, str | None],
     said: Callable[[Key, Finding], Problem],
     mode: Mode,
     *,
@@ -267,11 +270,14 @@ async def _delete(
         for key in keys:
             try:
                 await admit_deletion(batch.resources, key)
-                await cascade.delete(batch.resources, key, pause=pause)
-            except Conflict:
-                missing.append(key)
+                version = versions.get(key)
+                await cascade.delete(batch.resources, key, pause=pause, resource_version=version)
             except (NotAdmitted, StoreError, ModelError) as error:
-                failures.append([said(key, each) for each in findings_of(error)])
+                if isinstance(error, Conflict) and error.current is None:
+                    missing.append(key)
+                else:
+                    findings = findings_of(error, given=versions.get(key))
+                    failures.append([said(key, each) for each in findings])
             except IPAMError as error:
                 failures.append([said(key, Finding((), str(error), ""))])
             progress.advance()

@@ -41,13 +41,27 @@ SETTLE: Final = 0.5
 """How many seconds assignments that have begun get to end, after their pool was disabled."""
 
 
-async def delete(resources: Resources, key: Key, *, pause: Callable[[float], Awaitable[object]]) -> None:
-    """Delete the resource ``key`` and what goes with it; Conflict if it is not there (what is left of it goes all the same)."""
+async def delete(
+    resources: Resources,
+    key: Key,
+    *,
+    pause: Callable[[float], Awaitable[object]],
+    resource_version: str | None = None,
+) -> None:
+    """Delete the resource ``key`` and what goes with it.
+
+    Conflict if it is not there (what is left of it goes all the same), or if ``resource_version`` is given and
+    is not its own (nothing goes).
+    """
+    stored = None if resource_version is None else await resources.find(key)
+    if stored is not None and str(stored.entry.revision) != resource_version:
+        raise Conflict(key.path, stored.entry.revision)
     if key.kind == "Node":
         await _empty_node(resources, key)
     elif key.kind == "IPPool":
         await _empty_pool(resources, key, pause)
-    await resources.delete(key)
+        resource_version = None  # it is another now, for it was disabled
+    await resources.delete(key, resource_version=resource_version)
 
 
 # --- nodes -------------------------------------------------------------------------------------------

@@ -127,6 +127,20 @@ def test_a_stale_version_is_shown_where_it_stands(run: Run) -> None:
     assert "    resourceVersion: " in result.stderr
 
 
+def test_a_stale_version_is_not_deleted(run: Run) -> None:
+    """A file that says which version it means takes no other with it; of a pool it is asked before all else."""
+    run("create", "-f", "-", stdin=f"{TIER}---\n{POOL}")
+    read = [run("get", name, "-o", "yaml").stdout for name in ("tier/security", "pool/one")]
+    run("label", "tier", "security", "a=b")
+    run("label", "pool", "one", "a=b")
+    for text in read:
+        refused = run("delete", "-f", "-", stdin=text, status=1)
+        assert "metadata.resourceVersion: it was changed since it was read" in refused.stderr
+    assert "disabled" not in shown(run, "pool", "one")["spec"]
+    for name in ("tier/security", "pool/one"):
+        run("delete", "-f", "-", stdin=run("get", name, "-o", "yaml").stdout)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
