@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from calico.cli.everywhere import options, understand_options
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -53,7 +55,7 @@ class _Lazy(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return understand_options(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -161,6 +163,9 @@ def root(
     from calico.cli.stores import Choice
 
     ctx.obj = Choice(lab_name, datastore_path, config_file, etcd_endpoints)
+
+
+root.params[-1:-1] = options(hidden=False)
 
 
 def main() -> None:

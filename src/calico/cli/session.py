@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from calico.cli.compatibility import refuse_mismatch
 from calico.cli.kinds import Wanted, wanted
 from calico.cli.stores import Location, open_store
 from calico.datastore.api import StoreError, Unavailable
@@ -37,6 +38,7 @@ def with_store(location: Location, work: Callable[[Resources], Awaitable[T]], *,
     async def session() -> T:
         store = open_store(location, make=make)
         try:
+            await refuse_mismatch(store)
             return await work(Resources(store))
         finally:
             await store.close()
