@@ -122,6 +122,8 @@ def _placed(resource: Resource, namespace: str | None) -> Resource:
 
 def texts(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Iterator[tuple[str, str]]:
     """Name and content of each file, once; what cannot be read is added to ``wrong``."""
+    from calico.model.yaml_text import BadText, text_of  # commands that read no file need no YAML
+
     seen: set[str] = set()
     for source in _sources(files, wrong, recursive=recursive):
         if source in seen:
@@ -129,20 +131,11 @@ def texts(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Ite
         seen.add(source)
         try:
             content = _stdin() if source == STDIN else Path(source).read_bytes()
-            yield source, content.decode("utf-8-sig")
+            yield source, text_of(content)
         except OSError as error:
             wrong.append(Problem(message=error.strerror or str(error), source=source))
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start]
-            wrong.append(
-                Problem(
-                    message=f"byte {error.start} is not UTF-8",
-                    remedy="save the file as UTF-8 text",
-                    source=source,
-                    line=before.count(b"\n") + 1,
-                    column=error.start - before.rfind(b"\n"),
-                )
-            )
+        except BadText as error:
+            wrong.append(codec.unreadable(error, source))
 
 
 def _sources(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Iterator[str]:

@@ -20,16 +20,16 @@ change the exit status.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 
-from calico.model.errors import Problem, printable
+from calico.model.errors import Finding, Problem, printable
 
 if TYPE_CHECKING:
-    from calico.model.codec import Located
     from calico.model.resource import Resource
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -72,13 +72,48 @@ def output_option(command: Decorated) -> Decorated:
 # --- what there is to say ----------------------------------------------------------------------------
 
 
-def warnings_of(read: Sequence[Located], stored: Sequence[Resource] = ()) -> list[Problem]:
+class Placed(Protocol):
+    """A resource, and how to say something about it with its place: ``codec.Located``, or a manifest."""
+
+    @property
+    def resource(self) -> Resource:
+        """The resource."""
+
+    @property
+    def problem(self) -> Callable[[Finding], Problem]:
+        """A finding about it in full."""
+
+
+def warnings_of(read: Sequence[Placed], stored: Sequence[Resource] = ()) -> list[Problem]:
     """What is valid, but not acted on, or surely not meant, of the resources that were read, in their order.
 
     ``stored`` are tiers and policies of the store, if there is one at hand: with them more can be told.
     """
-    del stored
-    return [each.warning(finding) for each in read for finding in each.resource.not_done()]
+    resources = [each.resource for each in read]
+    found: list[Problem] = []
+    for each, unmeant in zip(read, _lint(resources, stored), strict=True):
+        mine = [each.problem(finding) for finding in (*each.resource.not_done(), *unmeant)]
+        mine.sort(key=lambda problem: (problem.line, problem.column))
+        found += [dataclasses.replace(problem, severity="warning") for problem in mine]
+    return found
+
+
+def _lint(resources: Sequence[Resource], stored: Sequence[Resource]) -> Sequence[Sequence[Finding]]:
+    """What lint says; it is asked, and imported, only where there is something that it might speak of."""
+    if not any(_may_be_unmeant(each) for each in resources):
+        return [()] * len(resources)
+    from calico.analysis.lint import warnings
+
+    return warnings(resources, stored)
+
+
+def _may_be_unmeant(resource: Resource) -> bool:
+    """Whether a resource has rules, or any selector."""
+    spec = getattr(resource, "spec", None)
+    return any(
+        field in {"ingress", "egress"} or (field.endswith("selector") and getattr(spec, field))
+        for field in getattr(spec, "__struct_fields__", ())
+    )
 
 
 def report(found: Iterable[Problem], *, as_json: bool | None = None) -> None:

@@ -53,7 +53,7 @@ def validate(files: Sequence[str], namespace: str | None, *, recursive: bool, sk
             count = len(bad.problems)
             click.echo(f"{count} problem{'s' * (count != 1)} found", err=True)
         sys.exit(1)
-    problems.report([*problems.warnings_of([each.located for each in manifests]), *_homeless(manifests)])
+    problems.report([*problems.warnings_of(manifests), *_homeless(manifests)])
     if not problems.wants_json():
         kinds = {each.resource.kind for each in manifests}
         what = f"'{kinds.pop()}' resource(s)" if len(kinds) == 1 else "resource(s)"

@@ -158,7 +158,7 @@ def unreadable(error: BadText, source: str, document: int = 0, places: Places | 
         document=document,
         line=error.line,
         column=error.column,
-        excerpt=place.excerpt if place else "",
+        excerpt=place.excerpt if place else error.excerpt,
     )
 
 

@@ -34,14 +34,20 @@ _SPECIAL: Final = {
 
 
 class BadText(ModelError):
-    """Text that is no YAML, with the place where it stops being so (from 1; 0 where that is not known)."""
+    """Text that is no YAML, with the place where it stops being so (from 1; 0 where that is not known).
 
-    def __init__(self, reason: str, remedy: str, line: int = 0, column: int = 0) -> None:
+    ``excerpt`` is the line, where only bytes are there to take it from.
+    """
+
+    def __init__(
+        self, reason: str, remedy: str, line: int = 0, column: int = 0, *, excerpt: str = ""
+    ) -> None:
         super().__init__(f"{reason}; {remedy}")
         self.reason = reason
         self.remedy = remedy
         self.line = line
         self.column = column
+        self.excerpt = excerpt
 
 
 class DuplicateKey(yaml.constructor.ConstructorError):

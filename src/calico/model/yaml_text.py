@@ -95,7 +95,8 @@ def text_of(content: bytes) -> str:
         before = BREAK.split(content[: error.start].decode("utf-8-sig"))
         line, column = len(before), len(before[-1]) + 1
         reason = f"the byte 0x{content[error.start]:02X} is not UTF-8"
-        raise BadText(reason, "save the file as UTF-8", line, column) from None
+        excerpt = BREAK.split(content.decode("utf-8-sig", "replace"))[line - 1]
+        raise BadText(reason, "save the file as UTF-8", line, column, excerpt=excerpt) from None
 
 
 def documents(text: str) -> Iterator[Any]:

@@ -124,7 +124,7 @@ def test_one_broken_file_among_good_ones_changes_nothing(run: Run, tmp_path: Pat
     assert "broken.yaml:11:3: IPPool/two: spec.blocksize: there is no field" in result.stderr
     assert "did you mean blockSize?" in result.stderr
     assert "worse.yaml:1:5: " in result.stderr
-    assert "latin.yaml:2:3: byte 10 is not UTF-8" in result.stderr
+    assert "latin.yaml:2:3: the byte 0xE4 is not UTF-8" in result.stderr
     assert "none.yaml: No such file or directory" in result.stderr
     assert result.stderr.endswith("Nothing was changed because of these 4 problems.\n")
     assert not (tmp_path / "data").exists()
