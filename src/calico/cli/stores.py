@@ -26,6 +26,7 @@ from calico.datastore.connection import (
     Setting,
     from_config,
     from_environment,
+    from_felix,
     names_a_store,
     over,
 )
@@ -122,7 +123,7 @@ def store_options(function: F) -> F:
 
 
 def agent_store_options(function: F) -> F:
-    """As ``store_options``, for the agent: it is told in the words of Calico's agent, too (``FELIX_ETCDENDPOINTS``)."""
+    """As ``store_options``, for the agent: it is told in the words of Calico's agent, too (``FELIX_ETCDENDPOINTS``, ``felix.cfg``)."""
     return _with_location(function, agent=True)
 
 
@@ -174,11 +175,13 @@ def _locate(choice: Choice, environment: Mapping[str, str], *, agent: bool) -> L
     if len(given) > 1:
         raise WrongStore(f"{' and '.join(given)} name two stores; use one of them")
     paths = Paths.of(environment)
-    said = from_environment(environment, agent=agent)
     if choice.lab is not None:
         return _lab(paths, choice.lab)
     if choice.path is not None:
         return Location(Datastore(Path(choice.path)), given[0])
+    said = from_environment(environment)
+    if agent:
+        said = over(_felix(paths, environment), said)
     if choice.endpoints is not None:
         flag = {"type": Setting("etcdv3", given[0]), "endpoints": Setting(choice.endpoints, given[0])}
         return Location(Datastore.of(over(flag, said), paths.database), given[0])
@@ -199,8 +202,21 @@ def _locate(choice: Choice, environment: Mapping[str, str], *, agent: bool) -> L
     return _found(paths)
 
 
+def _felix(paths: Paths, environment: Mapping[str, str]) -> dict[str, Setting]:
+    """What Calico's agent would be told of its store."""
+    try:
+        text = paths.felix_cfg.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except UnicodeDecodeError as error:
+        raise WrongStore(
+            f"{paths.felix_cfg}: byte {error.start} is not UTF-8; save it as UTF-8 text"
+        ) from error
+    return from_felix(environment, text, str(paths.felix_cfg))
+
+
 def _environment(said: Mapping[str, Setting]) -> str:
-    """The variable that decides, with its value where it is no address."""
+    """The variable that decides (or, for an agent, line of ``felix.cfg``), with its value where it is no address."""
     for name in ("type", "sqlite_path"):
         if name in said:
             return f"the environment ({said[name].source}={said[name].value})"

@@ -61,13 +61,13 @@ _NAMES: Final = {
     "prefix": _Name("etcdPrefix", _both("ETCD_PREFIX")),
 }
 _FELIX: Final = {
-    "type": "FELIX_DATASTORETYPE",
-    "endpoints": "FELIX_ETCDENDPOINTS",
-    "ca_cert_file": "FELIX_ETCDCAFILE",
-    "cert_file": "FELIX_ETCDCERTFILE",
-    "key_file": "FELIX_ETCDKEYFILE",
+    "type": "datastoretype",
+    "endpoints": "etcdendpoints",
+    "ca_cert_file": "etcdcafile",
+    "cert_file": "etcdcertfile",
+    "key_file": "etcdkeyfile",
 }
-"""What an agent of Calico was told in its own words, which go before the others."""
+"""The parameters of Calico's agent for the same, in lower case; for an agent they go before the others."""
 
 _UNUSED: Final = frozenset(
     {
@@ -96,21 +96,45 @@ _API_VERSION: Final = "projectcalico.org/v3"
 # --- the environment ---------------------------------------------------------------------------------
 
 
-def from_environment(environment: Mapping[str, str], *, agent: bool = False) -> dict[str, Setting]:
-    """What the environment says; with ``agent`` also in the words of Calico's agent, which then win."""
+def from_environment(environment: Mapping[str, str]) -> dict[str, Setting]:
+    """What the environment says."""
     given = {}
     for name, (_, variables) in _NAMES.items():
-        for variable in ((_FELIX[name],) if agent and name in _FELIX else ()) + variables:
+        for variable in variables:
             if value := environment.get(variable):
                 given[name] = Setting(value, variable)
                 break
-    if (
-        agent
-        and not environment.get("FELIX_ETCDENDPOINTS")
-        and (address := environment.get("FELIX_ETCDADDR"))
-    ):
-        scheme = environment.get("FELIX_ETCDSCHEME") or "http"
-        given["endpoints"] = Setting(f"{scheme}://{address}", "FELIX_ETCDADDR")
+    return given
+
+
+# --- Calico's agent ----------------------------------------------------------------------------------
+
+
+def from_felix(environment: Mapping[str, str], cfg: str, label: str) -> dict[str, Setting]:
+    """What an agent of Calico is told in its own words: ``FELIX_<NAME>``, and below that the text of ``felix.cfg``.
+
+    ``label`` is the path of the file; ``BadSetting`` where it cannot be read.
+    """
+    from calico.model.errors import ModelError
+    from calico.model.settings_sources import felix_lines, felix_variables
+
+    try:
+        lines = felix_lines(label, cfg)
+    except ModelError as error:
+        raise BadSetting(f"{label} cannot be read, and may name the store: {error}; correct it") from error
+    said = {name.lower(): Setting(value, f"{label}: {name}") for name, value in lines if value}
+    said |= {
+        name.lower(): Setting(value, variable)
+        for variable, name, value in felix_variables(environment)
+        if value
+    }
+    given = {ours: said[theirs] for ours, theirs in _FELIX.items() if theirs in said}
+    address = said.get("etcdaddr")
+    if "endpoints" not in given and address:
+        scheme = said["etcdscheme"].value if "etcdscheme" in said else "http"
+        given["endpoints"] = Setting(f"{scheme}://{address.value}", address.source)
+    if "endpoints" in given:  # whoever names endpoints means etcd, whatever type is named elsewhere
+        given["type"] = Setting("etcdv3", given["endpoints"].source)
     return given
 
 

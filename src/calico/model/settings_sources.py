@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from calico.model.address import parse_cidr
-from calico.model.errors import SelectorError
+from calico.model.errors import ModelError, SelectorError
 from calico.model.felix import DEFAULT, NODE, FelixConfiguration
 from calico.model.felix_parameters import BY_TEXT_NAME, PARAMETERS, Idle, Parameter, Sets
 from calico.model.felix_values import MASK, ProtoPort, seconds
@@ -67,42 +67,53 @@ class Resolved(NamedTuple):
 
 # --- the sources -------------------------------------------------------------------------------------
 
-_STORE: Final = "the store is chosen with DATASTORE_TYPE, ETCD_ENDPOINTS and the like, or in calicoctl.cfg"
 _CLUSTER: Final = "it is read from ClusterInformation"
 _TOOL: Final = "it is a tool of the developers of Calico's own agent"
 _ELSEWHERE: Final = {
     "calicoversion": _CLUSTER,
     "clusterguid": _CLUSTER,
     "clustertype": _CLUSTER,
-    "datastoretype": _STORE,
     "debugbpfcgroupv2": _TOOL,
     "debugcpuprofilepath": _TOOL,
     "debugpanicafter": _TOOL,
     "debugsimulatedatarace": _TOOL,
-    "etcdaddr": _STORE,
-    "etcdcafile": _STORE,
-    "etcdcertfile": _STORE,
-    "etcdendpoints": _STORE,
-    "etcdkeyfile": _STORE,
-    "etcdscheme": _STORE,
     "felixhostname": "the node's name comes from --node, NODENAME, or the file nodename",
     "variant": _CLUSTER,
 }
 """Names that are for the environment and the file only, and why they have no effect, in lower case."""
 
+STORE: Final = frozenset(
+    {"datastoretype", "etcdaddr", "etcdcafile", "etcdcertfile", "etcdendpoints", "etcdkeyfile", "etcdscheme"}
+)
+"""Names that say which store the agent reads, in lower case; ``datastore.connection`` makes something of them."""
+
 
 def from_environment(variables: Mapping[str, str]) -> Source:
     """What variables called ``FELIX_<NAME>``, in any case, say. Empty ones say nothing."""
-    texts = []
+    return _from_texts("the environment", "{}={!r}", felix_variables(variables))
+
+
+def felix_variables(variables: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Each variable that is called ``FELIX_<NAME>``, in any case; the name, and the value."""
+    found = []
     for variable, text in variables.items():
         prefix, _, name = variable.partition("_")
         if prefix.upper() == "FELIX" and name:
-            texts.append((variable, name, text))
-    return _from_texts("the environment", "{}={!r}", texts)
+            found.append((variable, name, text))
+    return found
 
 
 def from_file(label: str, text: str) -> Source:
     """What a file of lines ``Name = value`` under ``[global]`` says; ``label`` is its path."""
+    try:
+        texts = [(name, name, value) for name, value in felix_lines(label, text)]
+    except ModelError as error:
+        return broken(label, str(error))
+    return _from_texts(label, f"{label}: {{}} = {{!r}}", texts)
+
+
+def felix_lines(label: str, text: str) -> list[tuple[str, str]]:
+    """The names and values of such a file; ModelError where it is none."""
     from configparser import ConfigParser, Error, MissingSectionHeaderError
 
     parser = ConfigParser(interpolation=None, strict=False, default_section="")
@@ -112,9 +123,8 @@ def from_file(label: str, text: str) -> Source:
         except MissingSectionHeaderError:
             parser.read_string(f"[global]\n{text}", source=label)
     except Error as error:
-        return broken(label, " ".join(str(error).split()))
-    texts = [(name, name, value) for section in parser.sections() for name, value in parser.items(section)]
-    return _from_texts(label, f"{label}: {{}} = {{!r}}", texts)
+        raise ModelError(" ".join(str(error).split())) from error
+    return [item for section in parser.sections() for item in parser.items(section)]
 
 
 def broken(label: str, why: str) -> Source:
@@ -128,7 +138,7 @@ def _from_texts(label: str, form: str, texts: Iterable[tuple[str, str, str]]) ->
     idle: list[str] = []
     for shown, name, text in texts:
         parameter = BY_TEXT_NAME.get(name.lower())
-        if not text:
+        if not text or name.lower() in STORE:
             continue
         if parameter is not None:
             values[parameter.name] = _read(parameter, text, form.format(shown, text))

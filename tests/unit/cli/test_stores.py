@@ -136,11 +136,19 @@ def test_sqlite_in_the_environment_comes_before_etcd_in_the_file(
     assert found.reason == "the environment (DATASTORE_TYPE=sqlite)"
 
 
-def test_felix_words_count_for_the_agent_alone(environment: dict[str, str]) -> None:
-    """calicoctl beside Calico's agent goes on as Calico's does."""
-    words = {**environment, "FELIX_ETCDENDPOINTS": "http://felix:1"}
+def test_felix_words_count_for_the_agent_alone(tmp_path: Path, environment: dict[str, str]) -> None:
+    """calicoctl beside Calico's agent goes on as Calico's does; flags need no felix.cfg that can be read."""
+    words = {**environment, "FELIX_ETCDENDPOINTS": "http://felix:1", "DATASTORE_TYPE": "kubernetes"}
     assert _etcd(locate(Choice(), words, agent=True))[0] == "http://felix:1"
-    assert locate(Choice(), words).store.file is not None
+    assert locate(Choice(), {**words, "DATASTORE_TYPE": "sqlite"}).store.file is not None
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "felix.cfg").write_text("[global]\nEtcdAddr = cfg:1\n")
+    assert _etcd(locate(Choice(), environment, agent=True))[0] == "http://cfg:1"
+    assert locate(Choice(), environment).store.file is not None
+    (tmp_path / "etc" / "felix.cfg").write_bytes(b"\xff")
+    with pytest.raises(WrongStore, match=r"felix\.cfg: byte 0 is not UTF-8"):
+        locate(Choice(), environment, agent=True)
+    assert locate(Choice(path="/a.db"), environment, agent=True).store.file == Path("/a.db")
 
 
 def test_the_reason_shows_no_secret(environment: dict[str, str]) -> None:

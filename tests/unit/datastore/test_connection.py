@@ -12,6 +12,7 @@ from calico.datastore.connection import (
     connection,
     from_config,
     from_environment,
+    from_felix,
     names_a_store,
     over,
 )
@@ -99,17 +100,33 @@ def test_calicos_own_prefix_of_variables_goes_first() -> None:
     assert from_environment(both)["endpoints"] == Setting("http://b:1", "ETCD_ENDPOINTS")
 
 
+def felix(cfg: str = "", **environment: str) -> dict[str, tuple[str, str]]:
+    return {name: tuple(setting) for name, setting in from_felix(environment, cfg, "felix.cfg").items()}
+
+
 def test_an_agent_is_told_in_the_words_of_calicos_agent() -> None:
-    """FELIX_ variables go before the others, for the agent alone; address and scheme make an endpoint."""
-    words = {**VARIABLES, "FELIX_ETCDENDPOINTS": "http://f:1", "FELIX_ETCDCAFILE": "/f/ca"}
-    found = from_environment(words, agent=True)
-    assert (found["endpoints"].value, found["ca_cert_file"].value) == ("http://f:1", "/f/ca")
-    assert found["key_file"].value == "/key"
-    assert from_environment(words) == from_environment(VARIABLES)
-    old = {"FELIX_ETCDADDR": "10.0.0.9:4001", "FELIX_ETCDSCHEME": "https"}
-    assert from_environment(old, agent=True)["endpoints"].value == "https://10.0.0.9:4001"
-    assert from_environment({"FELIX_ETCDADDR": "h:1"}, agent=True)["endpoints"].value == "http://h:1"
-    assert from_environment({**words, **old}, agent=True)["endpoints"].value == "http://f:1"
+    """By variables in any case, and below them felix.cfg; endpoints imply the type."""
+    assert felix(FELIX_ETCDENDPOINTS="http://f:1", felix_EtcdCaFile="/ca", FELIX_LOGPREFIX="x") == {
+        "type": ("etcdv3", "FELIX_ETCDENDPOINTS"),
+        "endpoints": ("http://f:1", "FELIX_ETCDENDPOINTS"),
+        "ca_cert_file": ("/ca", "felix_EtcdCaFile"),
+    }
+    cfg = "[global]\nDatastoreType = kubernetes\nEtcdEndpoints = http://c:1\nEtcdKeyFile = /k\n"
+    assert felix(cfg, FELIX_ETCDKEYFILE="/e") == {
+        "type": ("etcdv3", "felix.cfg: etcdendpoints"),
+        "endpoints": ("http://c:1", "felix.cfg: etcdendpoints"),
+        "key_file": ("/e", "FELIX_ETCDKEYFILE"),
+    }
+    assert felix("LogPrefix = x\n") == {}
+    with pytest.raises(BadSetting, match=r"felix.cfg cannot be read"):
+        felix("[global\n")
+
+
+def test_address_and_scheme_of_an_old_agent_make_an_endpoint() -> None:
+    """Where no endpoints are named."""
+    assert felix(FELIX_ETCDADDR="h:1")["endpoints"] == ("http://h:1", "FELIX_ETCDADDR")
+    assert felix("EtcdScheme = https\nEtcdAddr = h:4001")["endpoints"][0] == "https://h:4001"
+    assert felix("EtcdAddr = h:1", FELIX_ETCDENDPOINTS="http://f:1")["endpoints"][0] == "http://f:1"
 
 
 @pytest.mark.parametrize(

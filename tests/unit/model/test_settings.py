@@ -133,11 +133,16 @@ def test_a_name_that_nobody_knows_is_said_without_its_value() -> None:
 def test_what_belongs_elsewhere_is_said_to_have_no_effect() -> None:
     """Users of Calico's own agent set these: where the store is, who the node is."""
     found = resolved(
-        environment(FELIX_ETCDENDPOINTS="http://a:1", FELIX_TYPHAADDR="b:2", FELIX_FELIXHOSTNAME="c")
+        environment(
+            FELIX_ETCDENDPOINTS="http://a:1",
+            FELIX_CLUSTERGUID="d",
+            FELIX_TYPHAADDR="b:2",
+            FELIX_FELIXHOSTNAME="c",
+        )
     )
     assert found.problems == ()
     assert [sentence.split(": ")[1] for sentence in found.idle] == [
-        "FELIX_ETCDENDPOINTS has no effect",
+        "FELIX_CLUSTERGUID has no effect",
         "FELIX_TYPHAADDR has no effect",
         "FELIX_FELIXHOSTNAME has no effect",
     ]
