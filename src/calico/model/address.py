@@ -20,6 +20,8 @@ Family = Literal[4, 6]
 WIDTH: Final[dict[int, int]] = {4: 32, 6: 128}
 """Bits in an address of each family."""
 
+_TO_WORD: Final = str.maketrans(".:/", "---")
+
 
 class AddressError(ModelError):
     """Text that is no IP address or prefix."""
@@ -87,3 +89,22 @@ def parse_address(text: str) -> Cidr:
     except ValueError:
         raise AddressError(f"{text!r} is no IPv4 or IPv6 address") from None
     return Cidr(4 if parsed.version == 4 else 6, int(parsed), parsed.max_prefixlen)
+
+
+def cidr_word(cidr: Cidr) -> str:
+    """The prefix as a word that names of resources may have: ``10-0-0-0-26``, ``fd00---122``."""
+    return str(cidr).translate(_TO_WORD)
+
+
+def parse_cidr_word(word: str) -> Cidr:
+    """The prefix that ``cidr_word`` made ``word`` of."""
+    address, _, length = word.rpartition("-")
+    parts = address.split("-")
+    separator = "." if len(parts) == 4 and all(parts) else ":"
+    try:
+        cidr = parse_cidr(f"{separator.join(parts)}/{length}")
+    except AddressError:
+        cidr = None
+    if cidr is None or cidr_word(cidr) != word:
+        raise AddressError(f"{word!r} is no prefix as a word; it would be as in 10-0-0-0-26 or fd00---122")
+    return cidr

@@ -16,9 +16,8 @@ from msgspec import field, structs
 from msgspec.structs import replace
 
 from calico.model import ipam
-from calico.model.address import AddressError, parse_cidr
-from calico.model.errors import Finding, Findings, ModelError, Path
-from calico.model.names import cidr_of_name, name_of_cidr
+from calico.model.address import AddressError, cidr_word, parse_cidr, parse_cidr_word
+from calico.model.errors import Finding, Findings, Path
 from calico.model.resource import NAME_COLUMN, Column, Metadata, Resource, Strict, shown
 
 MAX_BLOCKS: Final = 1_000_000
@@ -65,7 +64,7 @@ def _not_deleted(*, deleted: bool) -> Findings:
 def _block_name(cidr: str) -> str:
     """The name that a block has as a resource; what is no prefix names itself."""
     try:
-        return name_of_cidr(parse_cidr(cidr))
+        return cidr_word(parse_cidr(cidr))
     except AddressError:
         return cidr
 
@@ -73,8 +72,8 @@ def _block_name(cidr: str) -> str:
 def _block_cidr(cidr: str, name: str) -> str:
     """The prefix as keys have it: that of the spec, else that of the name."""
     try:
-        return str(parse_cidr(cidr)) if cidr else str(cidr_of_name(name))
-    except ModelError:
+        return str(parse_cidr(cidr)) if cidr else str(parse_cidr_word(name))
+    except AddressError:
         return cidr or name
 
 
@@ -183,7 +182,7 @@ class IPAMBlock(_View, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "ipamblocks"
     READ_ONLY: ClassVar[str] = (
         "blocks are written by IPAM alone, since whoever changes one by hand gives addresses away twice;"
-        " 'calicoctl ipam release' frees addresses"
+        " addresses come back when their workloads are deleted"
     )
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,
@@ -258,7 +257,7 @@ class IPAMHandle(_View, frozen=True, kw_only=True, tag=True):
     PLURAL: ClassVar[str] = "ipamhandles"
     READ_ONLY: ClassVar[str] = (
         "handles are written by IPAM alone, which counts in them what the blocks give away;"
-        " 'calicoctl ipam release' frees addresses"
+        " a handle goes when the workload that it stands for is deleted"
     )
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,

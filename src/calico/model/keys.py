@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from calico.model.address import AddressError, parse_cidr_word
 from calico.model.bgp import BGPConfiguration, BGPPeer
 from calico.model.bgpfilter import BGPFilter
 from calico.model.cluster import CalicoNodeStatus, ClusterInformation, KubeControllersConfiguration
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
-from calico.model.errors import ModelError
 from calico.model.felix import FelixConfiguration
 from calico.model.ipam_kinds import CONFIGURATION, BlockAffinity, IPAMBlock, IPAMConfiguration, IPAMHandle
 from calico.model.kubernetes_kinds import (
@@ -31,7 +31,6 @@ from calico.model.kubernetes_kinds import (
     ServiceAccount,
 )
 from calico.model.livemigration import LiveMigration
-from calico.model.names import cidr_of_name
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.node import Node
 from calico.model.policy import GlobalNetworkPolicy, NetworkPolicy, Profile, Tier
@@ -185,6 +184,6 @@ def _cidr(segment: str) -> str:
 def _block(name: str) -> str:
     """The CIDR of a block that is called by it, or by its name as a resource."""
     try:
-        return name if "/" in name else str(cidr_of_name(name))
-    except ModelError:
+        return name if "/" in name else str(parse_cidr_word(name))
+    except AddressError:
         return name  # nothing is stored there

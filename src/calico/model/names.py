@@ -1,4 +1,4 @@
-"""Names that are made of other names: workload endpoints and their interfaces (behaviour reference 1.8), blocks.
+"""Names that are made of other names: workload endpoints and their interfaces (behaviour reference 1.8).
 
 In:   who a workload is: its node, its orchestrator, its name there, and which of its interfaces.
 Out:  ``<node>-<orchestrator>-<workload>-<endpoint>``, with each ``-`` inside a part doubled; and back.
@@ -13,14 +13,12 @@ import re
 from hashlib import sha1
 from typing import Final, NamedTuple
 
-from calico.model.address import AddressError, Cidr, parse_cidr
 from calico.model.endpoint import WorkloadEndpointSpec
 from calico.model.errors import ModelError
 
 INTERFACE_LENGTH: Final = 15
 """The longest name of a Linux interface."""
 
-_TO_WORD: Final = str.maketrans(".:/", "---")
 _SEPARATOR: Final = re.compile(r"(?<!-)-(?!-)")
 _PART: Final = re.compile(r"[^-]+(?:(?:--)+[^-]+)*")
 
@@ -110,25 +108,6 @@ def parse_endpoint_name(text: str) -> EndpointName:
             "it would be <node>-<orchestrator>-<workload>-<endpoint>, with each '-' of a part doubled",
         )
     return EndpointName(*(segment.replace("--", "-") for segment in segments))
-
-
-def name_of_cidr(cidr: Cidr) -> str:
-    """The prefix as a word for names of resources: ``10-0-0-0-26``, ``fd00---122``."""
-    return str(cidr).translate(_TO_WORD)
-
-
-def cidr_of_name(name: str) -> Cidr:
-    """The prefix that ``name_of_cidr`` made ``name`` of."""
-    address, _, length = name.rpartition("-")
-    parts = address.split("-")
-    separator = "." if len(parts) == 4 and all(parts) else ":"
-    try:
-        cidr = parse_cidr(f"{separator.join(parts)}/{length}")
-    except AddressError:
-        cidr = None
-    if cidr is None or name_of_cidr(cidr) != name:
-        raise BadName("", f"{name!r} is no name of a block; it would be as in 10-0-0-0-26 or fd00---122")
-    return cidr
 
 
 def interface_name(namespace: str, workload: str, prefix: str = "cali") -> str:

@@ -17,9 +17,9 @@ from ipaddress import IPv6Address
 from typing import Final, cast
 
 from calico.model import bgp, endpoint, node, policy, pool, v1
-from calico.model.address import AddressError, parse_address, parse_cidr
+from calico.model.address import AddressError, cidr_word, parse_address, parse_cidr
 from calico.model.errors import Finding, Path
-from calico.model.names import BadName, EndpointName, name_of_cidr
+from calico.model.names import BadName, EndpointName
 from calico.model.resource import Metadata, Resource
 from calico.model.schema import nearest, shown
 
@@ -312,7 +312,7 @@ def _pool(old: v1.IPPool, wrong: Findings) -> pool.IPPool | None:
     if ipip.enabled:
         mode = "CrossSubnet" if ipip.mode.lower() == "cross-subnet" else "Always"
     return pool.IPPool(
-        metadata=Metadata(name=name_of_cidr(cidr)),
+        metadata=Metadata(name=cidr_word(cidr)),
         spec=pool.IPPoolSpec(
             cidr=str(cidr),
             ipip_mode=mode,

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from calico.model import ipam
-from calico.model.address import parse_cidr
+from calico.model.address import cidr_word, parse_cidr, parse_cidr_word
 from calico.model.codec import decode, decode_resource, encode, from_builtins
 from calico.model.errors import InvalidResources, ModelError
 from calico.model.ipam_kinds import VIEWS
 from calico.model.keys import KINDS, Key, key_of, parse_path
-from calico.model.names import cidr_of_name, name_of_cidr
 from calico.model.resource import API_VERSION, Metadata
 from calico.model.validation import defaulted
 
@@ -82,8 +81,8 @@ def test_names_of_blocks(text: str) -> None:
     """A block's name says which block it is."""
     cidr = parse_cidr(text)
 
-    assert cidr_of_name(name_of_cidr(cidr)) == cidr
-    assert Key("IPAMBlock", name_of_cidr(cidr)).path == Key("IPAMBlock", text).path
+    assert parse_cidr_word(cidr_word(cidr)) == cidr
+    assert Key("IPAMBlock", cidr_word(cidr)).path == Key("IPAMBlock", text).path
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_names_of_blocks(text: str) -> None:
 def test_no_names_of_blocks(name: str) -> None:
     """What is no block's name says so; as a key it leads nowhere."""
     with pytest.raises(ModelError):
-        cidr_of_name(name)
+        parse_cidr_word(name)
     assert Key("IPAMBlock", name).path.startswith("/calico/ipam/v2/assignment/")
 
 
