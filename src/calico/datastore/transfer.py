@@ -16,7 +16,6 @@ only then is removed what is not wanted, the other way round.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections import Counter
@@ -327,8 +326,12 @@ async def _in_ranks(
 
         async def work(waiting: Iterator[str] = waiting) -> None:
             for path in waiting:
-                with contextlib.suppress(Conflict):
+                try:
                     await writes[path]()
+                except Conflict:
+                    pass
+                except UnicodeEncodeError as error:
+                    raise StoreError(f"{path!r} is no text, and this store has no other keys") from error
                 advance()
 
         try:
