@@ -86,7 +86,7 @@ class BGPConfiguration(Resource, frozen=True, kw_only=True, tag=True):
 
     def problems(self) -> Findings:
         """See ``Resource.problems``."""
-        from calico.model.network_validation import bgp_configuration
+        from calico.model.bgp_validation import bgp_configuration
 
         return bgp_configuration(self)
 
@@ -136,7 +136,7 @@ class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
 
     def problems(self) -> Findings:
         """See ``Resource.problems``."""
-        from calico.model.network_validation import bgp_peer
+        from calico.model.bgp_validation import bgp_peer
 
         return bgp_peer(self)
 

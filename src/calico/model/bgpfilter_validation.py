@@ -12,9 +12,9 @@ from typing import Final
 
 from calico.model import checks
 from calico.model.address import WIDTH, Family
+from calico.model.bgp_validation import MAX_PRIORITY, community
 from calico.model.bgpfilter import BGPFilter, FilterOperation, FilterRule, PrefixLengths
 from calico.model.errors import Finding, Findings, Path
-from calico.model.network_validation import MAX_PRIORITY, community
 from calico.model.numbers import as_number
 
 OPERATIONS: Final = 10
