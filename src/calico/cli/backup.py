@@ -69,8 +69,8 @@ def _place(file: str) -> Path:
     """Where the file is to be, links followed; an error of the command where no backup may be written."""
     from calico.datastore.backup_file import looks_like_one
 
-    path = Path(file).resolve()
     try:
+        path = Path(file).resolve()
         if not path.parent.is_dir():
             raise click.ClickException(f"{path.parent} is no directory; make it first")
         if path.is_dir():
@@ -86,6 +86,8 @@ def _place(file: str) -> Path:
                 )
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from error
+    except RuntimeError as error:  # a link that leads to itself
+        raise click.ClickException(f"{file}: {error}") from error
     return path
 
 
