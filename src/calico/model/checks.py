@@ -76,12 +76,14 @@ def qualified_name(path: Path, key: str) -> Findings:
             path,
             f"the part before '/' of key {key!r} is no DNS subdomain",
             "write lower-case letters, digits, '-' and '.', as in example.com/role",
+            at_key=True,
         )
     if len(name) > 63 or _QUALIFIED.fullmatch(name) is None:
         yield Finding(
             path,
             f"{name!r} is no name for a key",
             "write up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends",
+            at_key=True,
         )
 
 
@@ -99,7 +101,8 @@ def selector(path: Path, text: str, *, may_be_global: bool = False) -> Findings:
     try:
         node = parse(text).node
     except SelectorError as error:
-        yield Finding(path, f"{text!r} is no selector: column {error.column}", error.reason)
+        message = f"{text!r} is no selector: column {error.column}"
+        yield Finding(path, message, error.reason, offset=error.column - 1)
         return
     if not any(isinstance(each, Global) for each in walk(node)):
         return

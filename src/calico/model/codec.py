@@ -13,7 +13,6 @@ writers, newer or older than we are, share the store, and what we do not know we
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -101,7 +100,8 @@ def read_as(text: str, source: str, judge: Judge) -> list[Located]:
 
 
 def _located(places: Places, source: str, part: _Part, finding: Finding, *, at_key: bool = False) -> Problem:
-    place = places.find(part.document, (*part.prefix, *finding.path), at_key=at_key)
+    path = (*part.prefix, *finding.path)
+    place = places.find(part.document, path, at_key=at_key or finding.at_key, offset=finding.offset)
     kind, name = _identity(part.tree)
     return Problem(
         message=finding.message,
@@ -134,10 +134,10 @@ def from_builtins(tree: Mapping[str, Any]) -> Resource:
 
 
 def _parts(text: str, source: str, places: Places, problems: list[Problem]) -> Iterator[_Part]:
-    from calico.model.yaml_text import BadText
+    from calico.model.yaml_text import BadText, trees
 
     try:
-        for index, document in enumerate(_documents(text)):
+        for index, document in enumerate(trees(text)):
             if isinstance(document, BadText):
                 problems.append(unreadable(document, source, index, places))
             else:
@@ -160,32 +160,6 @@ def unreadable(error: BadText, source: str, document: int = 0, places: Places | 
         column=error.column,
         excerpt=place.excerpt if place else error.excerpt,
     )
-
-
-def _documents(text: str) -> Iterator[Any]:
-    """The documents, and in the place of each that is none a ``BadText``."""
-    if text.lstrip()[:1] in {"{", "["}:
-        try:
-            tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            pass  # perhaps YAML that begins so; if not, the YAML reader knows the place
-        else:
-            yield tree
-            return
-    from calico.model.yaml_text import readings
-
-    yield from readings(text)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        raise ValueError("a key stands twice")
-    return tree
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _unpacked(document: int, prefix: Path, tree: Any) -> Iterator[_Part]:
@@ -246,6 +220,8 @@ def to_yaml(resources: Iterable[Resource]) -> str:
 
 def to_json(resources: Iterable[Resource]) -> str:
     """Indented JSON: the resource if there is one, else a ``List``; ``load`` gives back the same resources."""
+    import json
+
     trees = [*map(to_builtins, resources)]
     tree = trees[0] if len(trees) == 1 else {"apiVersion": API_VERSION, "kind": "List", "items": trees}
     return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"

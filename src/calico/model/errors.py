@@ -18,11 +18,16 @@ Path: TypeAlias = tuple[str | int, ...]
 
 
 class Finding(NamedTuple):
-    """One thing to say about a resource: where, what is wrong, and what would be right."""
+    """One thing to say about a resource: where, what is wrong, and what would be right.
+
+    ``at_key``: it is about the name of the field, or the key, itself; ``offset``: so far into the text that is the value.
+    """
 
     path: Path
     message: str
     remedy: str
+    at_key: bool = False
+    offset: int = 0
 
 
 Findings: TypeAlias = Iterator[Finding]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-MOST_LISTED: Final = 15
+MOST_LISTED: Final = 40
 """How many known words a sentence lists; beyond that nobody reads them."""
 
 LIKELY: Final = 0.6
-CERTAIN: Final = 0.8
+CERTAIN: Final = 0.75
 """How similar words must be, by difflib, to be proposed, and to go on as if the one were the other."""
 
 SYNONYMS: Final[Mapping[str, str]] = {
@@ -34,24 +34,24 @@ SYNONYMS: Final[Mapping[str, str]] = {
 """Values of other firewalls and formats, and ours."""
 
 FOREIGN_FIELDS: Final[Mapping[str, str]] = {
-    "podselector": "Kubernetes' word; write a selector, such as selector: app == 'web'",
-    "matchlabels": "Kubernetes' word; write a selector, such as selector: app == 'web'",
-    "matchexpressions": "Kubernetes' word; write a selector, such as selector: app in {'web', 'api'}",
-    "policytypes": "Kubernetes' word; write types",
-    "from": "Kubernetes' word; write source, with nets, selector or namespaceSelector in it",
-    "to": "Kubernetes' word; write destination, with nets, selector or namespaceSelector in it",
-    "ipblock": "Kubernetes' word; write nets, and notNets for what it excepts",
-    "except": "Kubernetes' word; write notNets",
-    "endport": "Kubernetes' word; write a range in ports, such as '8000:8080'",
+    "podselector": "write a selector, such as selector: app == 'web'; this is Kubernetes' word",
+    "matchlabels": "write a selector, such as selector: app == 'web'; this is Kubernetes' word",
+    "matchexpressions": "write a selector, such as selector: app in {'web', 'api'}; this is Kubernetes' word",
+    "policytypes": "write types; this is Kubernetes' word",
+    "from": "write source, with nets, selector or namespaceSelector in it; this is Kubernetes' word",
+    "to": "write destination, with nets, selector or namespaceSelector in it; this is Kubernetes' word",
+    "ipblock": "write nets, and notNets for what it excepts; this is Kubernetes' word",
+    "except": "write notNets; this is Kubernetes' word",
+    "endport": "write a range in ports, such as '8000:8080'; this is Kubernetes' word",
     "src": "write source, with nets, selector or ports in it",
     "dst": "write destination, with nets, selector or ports in it",
     "sport": "write source.ports",
     "dport": "write destination.ports",
-    "!nets": "the old format's word; write notNets",
-    "!selector": "the old format's word; write notSelector",
-    "!ports": "the old format's word; write notPorts",
-    "!protocol": "the old format's word; write notProtocol",
-    "!icmp": "the old format's word; write notICMP",
+    "!nets": "write notNets; this is the old format's word",
+    "!selector": "write notSelector; this is the old format's word",
+    "!ports": "write notPorts; this is the old format's word",
+    "!protocol": "write notProtocol; this is the old format's word",
+    "!icmp": "write notICMP; this is the old format's word",
 }
 """Fields of other formats, in lower case, and how they are written here."""
 
@@ -87,9 +87,9 @@ def nearest(word: str, known: Collection[str]) -> str:
 
 
 def listed(known: Collection[str]) -> str:
-    """``known are a, b, c``; of many, the first."""
-    words = [*known]
-    if not words:
+    """``known are a, b, c``, if they are few."""
+    if not known:
         return "remove it"
-    more = f", and {len(words) - MOST_LISTED} more" if len(words) > MOST_LISTED + 2 else ""
-    return f"known are {', '.join(words[:MOST_LISTED] if more else words)}{more}"
+    if len(known) > MOST_LISTED:
+        return f"none of the {len(known)} that are known is similar"
+    return f"known are {', '.join(known)}"

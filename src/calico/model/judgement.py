@@ -133,6 +133,8 @@ def _about_version(version: object) -> str:
         return "the apiVersion is missing"
     if isinstance(version, str) and version.startswith("crd.projectcalico.org/"):
         return f"apiVersion {shown(version)} is only how Kubernetes stores it"
+    if version in _versions():
+        return f"apiVersion {shown(version)} has no such kind"
     return f"apiVersion {shown(version)} is not ours"
 
 
@@ -203,7 +205,10 @@ class _Mended:
             if mend.moves:
                 self._move(path, value, mend, guess=guess)
             elif mend.value is not None or mend.of is not None:
-                self.touched.add(path)
+                if mend.value == [value]:
+                    self._renamed[*path, 0] = self.original(path)
+                else:
+                    self.touched.add(path)
                 if mend.value is not None:
                     parent[key] = mend.value
                 elif mend.of is not None and (mend.sure or guess):

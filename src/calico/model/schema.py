@@ -132,9 +132,7 @@ def _struct(tree: Any, of: inspect.StructType, path: Path, root: inspect.Type) -
             yield _unknown(str(key), tree, known, path, root)
     for name, field in known.items():
         if field.required and name not in tree:
-            meant = any(
-                near(str(key), [name], CERTAIN) for key in tree if key not in known and key != of.tag_field
-            )
+            meant = any(near(str(key), [name]) for key in tree if key not in known and key != of.tag_field)
             if not meant:
                 yield Misfit(
                     Finding((*path, name), "the field is missing", "add it"),
@@ -245,9 +243,9 @@ def _union(
 
 def _no_list(tree: Any, of: inspect.Type, item: inspect.Type, path: Path) -> Misfit:
     """One value where a list of such values belongs is a list of one; else nobody knows."""
-    if isinstance(tree, dict) and not isinstance(item, inspect.StructType):
-        return _wrong(tree, of, path, "a list", "write one entry a line, each after '- '")
-    if any(misfits([tree], of, path)):
+    if not (isinstance(tree, dict) and isinstance(item, inspect.StructType)) and any(
+        misfits([tree], of, path)
+    ):
         return _wrong(tree, of, path, "a list", "write one entry a line, each after '- '")
     remedy = "write '- ' before its first field" if isinstance(tree, dict) else f"write [{_entry(tree)}]"
     return _wrong(tree, of, path, "a list", remedy)._replace(mend=Mend(value=[tree]))

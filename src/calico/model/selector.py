@@ -137,6 +137,8 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9_./-]+")
 _OPERATOR: Final = re.compile(
     r"==|!=|(?:contains|starts[ \t]*with|ends[ \t]*with|not[ \t]*in|in)(?![A-Za-z0-9_./-])"
 )
+_WORDS: Final = {"and": "&&", "or": "||"}
+"""Words of other languages, and ours."""
 _COMPARISONS: Final[dict[str, type[Compare]]] = {
     "==": Equal,
     "!=": Unequal,
@@ -160,6 +162,9 @@ class _Parser:
             return All()
         node = self._either()
         if self.position < len(self.text):
+            word = _LABEL.match(self.text, self.position)
+            if word is not None and word[0].lower() in _WORDS:
+                raise self._error(f"found {word[0]!r}, which selectors write '{_WORDS[word[0].lower()]}'")
             raise self._error(f"found {self._here()} where '&&', '||' or the end was expected")
         return node
 
@@ -241,7 +246,9 @@ class _Parser:
     def _literal(self) -> str:
         mark = self.text[self.position : self.position + 1]
         if mark not in {'"', "'"}:
-            raise self._error(f"found {self._here()} where a value in quotes was expected")
+            word = _LABEL.match(self.text, self.position)
+            example = f', as in "{word[0]}"' if word is not None else ""
+            raise self._error(f"found {self._here()} where a value in quotes was expected{example}")
         end = self.text.find(mark, self.position + 1)
         if end < 0:
             raise self._error(f"the value that begins here lacks its closing {mark}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from json import JSONDecodeError
 from typing import Final, NamedTuple
 
 import yaml
@@ -52,6 +53,34 @@ class BadText(ModelError):
 
 class DuplicateKey(yaml.constructor.ConstructorError):
     """A mapping has the same key twice, so one of the values would be lost."""
+
+
+_JSON: Final = {
+    "Expecting ',' delimiter": ("a comma is missing before this", "write it, or close what is open"),
+    "Expecting ':' delimiter": ("a colon is missing before this", "write it between the key and its value"),
+    "Expecting value": ("a value is missing here", "write it, or remove the comma before it"),
+    "Expecting property name enclosed in double quotes": (
+        "a key in double quotes is missing here",
+        "write it, or remove the comma before it",
+    ),
+    "Illegal trailing comma before end of object": ("nothing follows this comma", "remove it"),
+    "Illegal trailing comma before end of array": ("nothing follows this comma", "remove it"),
+    "Invalid control character at": (
+        "a text does not go on in the next line",
+        'close it with ", or write \\n',
+    ),
+    "Unterminated string starting at": ('nothing closes the quote " that opens here', 'close it with "'),
+    "Extra data": ("the document is over before this, and more text follows it", "put several into a list"),
+}
+"""What Python's JSON reader says, and what people may make of it."""
+
+
+def json_explained(error: JSONDecodeError) -> BadText:
+    """The mistake behind an error of JSON."""
+    reason, remedy = _JSON.get(
+        error.msg, (f"the text is no JSON: {error.msg}", "correct it here or shortly before")
+    )
+    return BadText(reason, remedy, error.lineno, error.colno)
 
 
 class _Seen(NamedTuple):
@@ -168,8 +197,8 @@ def _unclosed(seen: _Seen) -> BadText | None:
                     *seen.place,
                 )
             return BadText(
-                f"nothing closes the {opening!r} that opens here, before line {seen.place[0]}",
-                f"close it with {mark!r}, and separate what stands in it with commas",
+                f"nothing closes the {opening!r} that opens here, or a comma is missing in it before line {seen.place[0]}",
+                f"close it with {mark!r}, or write the comma",
                 line,
                 column,
             )

@@ -10,6 +10,7 @@ PyYAML with it, makes numbers and booleans of them).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -17,9 +18,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import yaml
 
 from calico.model.errors import Path
-from calico.model.yaml_mistakes import BREAK, BadText, DuplicateKey, explained
+from calico.model.yaml_mistakes import BREAK, BadText, DuplicateKey, explained, json_explained
 
-__all__ = ["BadText", "Place", "Places", "documents", "dump", "readings", "text_of"]
+__all__ = ["BadText", "Place", "Places", "documents", "dump", "readings", "text_of", "trees"]
 
 Resolvers: TypeAlias = dict[str | None, list[tuple[str, re.Pattern[str]]]]
 
@@ -97,6 +98,45 @@ def text_of(content: bytes) -> str:
         reason = f"the byte 0x{content[error.start]:02X} is not UTF-8"
         excerpt = BREAK.split(content.decode("utf-8-sig", "replace"))[line - 1]
         raise BadText(reason, "save the file as UTF-8", line, column, excerpt=excerpt) from None
+
+
+def trees(text: str) -> Iterator[Any]:
+    """The documents of ``text``, JSON or YAML, in order; in the place of each that is neither a ``BadText``.
+
+    JSON is a text of YAML, too; but JSON's own reader is a hundred times faster, and explains JSON better.
+    """
+    wrong: json.JSONDecodeError | None = None
+    if text.lstrip()[:1] in {"{", "["}:
+        try:
+            tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        except json.JSONDecodeError as error:
+            wrong = error
+        except (ValueError, RecursionError):
+            pass  # the YAML reader knows the place
+        else:
+            yield tree
+            return
+    for index, found in enumerate(readings(text)):
+        if index == 0 and wrong is not None and isinstance(found, BadText) and _is_json(text):
+            yield json_explained(wrong)
+            return
+        yield found
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text that is neither JSON nor YAML is meant to be JSON: its keys stand in double quotes."""
+    return text.lstrip(" \t\r\n{[")[:1] == '"'
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key stands twice")
+    return tree
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def documents(text: str) -> Iterator[Any]:

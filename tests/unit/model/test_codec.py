@@ -174,7 +174,7 @@ def test_all_problems_at_once():
         (1, 25, 3, "spec.selectr"),
         (1, 28, 15, "spec.ingress[0].action"),
         (2, 39, 14, "metadata.namespace"),
-        (2, 48, 19, "spec.ingress[0].source.selector"),
+        (2, 48, 24, "spec.ingress[0].source.selector"),
         (2, 50, 17, "spec.ingress[0].destination.ports[0]"),
     ]
     assert [problem.remedy for problem in problems[:3]] == [
