@@ -9,9 +9,14 @@ Completion must be quick and must never print, make or change anything.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
+
+if TYPE_CHECKING:
+    from calico.cli.stores import Location
+    from calico.datastore.api import Entry, Store
 
 PATIENCE = 1.5
 """After how many seconds a store that does not answer has nothing to offer."""
@@ -107,29 +112,38 @@ def _names(ctx: click.Context, kind: str) -> list[str]:
 
 def _stored(ctx: click.Context, kind: str) -> list[tuple[str, str]]:
     """Namespace and name of everything of a kind; nothing where there is no store, or none that may be read."""
-    import asyncio
-
-    from calico.cli.stores import Choice, locate, open_store
+    from calico.cli.stores import Choice, locate
     from calico.datastore.api import StoreError
     from calico.model.keys import kind_prefix, parse_path
 
-    async def read() -> list[tuple[str, str]]:
+    try:
         choice = Choice.of(ctx.params)
         if ctx.parent is not None:
             choice = choice.over(Choice.of(ctx.parent.params))
         location = locate(choice, os.environ)
-        if location.store.file is not None and not location.store.file.is_file():
-            return []
-        store = open_store(location)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                listing = await store.list(kind_prefix(kind))
-        finally:
-            await store.close()
-        keys = [parse_path(entry.path) for entry in listing.entries]
-        return [(key.namespace, key.name) for key in keys if key is not None]
-
-    try:
-        return asyncio.run(read())
+        listing = _listing(location, kind_prefix(kind))
     except (click.ClickException, StoreError, OSError):
         return []
+    keys = [parse_path(entry.path) for entry in listing]
+    return [(key.namespace, key.name) for key in keys if key is not None and key.kind == kind]
+
+
+def _listing(location: Location, prefix: str) -> tuple[Entry, ...]:
+    if location.store.file is not None:
+        from calico.datastore.direct import DirectStore, at_once
+
+        return at_once(_entries(DirectStore(location.store.file), prefix))
+    import asyncio
+
+    async def patient() -> tuple[Entry, ...]:
+        async with asyncio.timeout(PATIENCE):
+            return await _entries(location.store.open(), prefix)
+
+    return asyncio.run(patient())
+
+
+async def _entries(store: Store, prefix: str) -> tuple[Entry, ...]:
+    try:
+        return (await store.list(prefix)).entries
+    finally:
+        await store.close()

@@ -18,7 +18,7 @@ import click
 from calico.cli import formats, options
 from calico.cli.formats import Batch, Format
 from calico.cli.kinds import Wanted, overview, wanted
-from calico.cli.session import DEFAULT_NAMESPACE, keys_of, keys_of_files, search, with_store
+from calico.cli.session import DEFAULT_NAMESPACE, keys_of, keys_of_files, look, search
 from calico.cli.stores import Location, store_options
 from calico.datastore.typed import Resources
 from calico.model.errors import ModelError
@@ -120,7 +120,7 @@ def get(
                 raise click.UsageError("only one KIND can be watched at a time")
             sys.exit(show_changes(location, asked[0], where, output, namespaces=namespaces, only=watch_only))
         reading = _reading(asked, [], where, output)
-    found, as_number = with_store(location, reading, make=False)
+    found, as_number = look(location, reading)
     _show(found, output, namespaces=namespaces, export=export, as_number=as_number)
 
 

@@ -248,11 +248,12 @@ def running_labs(paths: Paths) -> list[str]:
     )
 
 
-def open_store(location: Location, *, make: bool = True) -> Store:
+def open_store(location: Location, *, make: bool = True, direct: bool = False) -> Store:
     """The store at ``location``; a SQLite file is made by the first write to it. StoreError if there is something else.
 
     Without ``make`` a file that is not there is an empty store, and a person is told. A file made by looking
-    would from then on be this host's store, before any lab's.
+    would from then on be this host's store, before any lab's. With ``direct`` a file that is there is opened as a
+    ``DirectStore``.
     """
     file = location.store.file
     if file is not None and not _is_there(file) and not make:
@@ -260,6 +261,10 @@ def open_store(location: Location, *, make: bool = True) -> Store:
 
         click.echo(f"there is no store at {file} yet; 'calicoctl apply' makes it", err=True)
         return MemoryStore()
+    if file is not None and direct:
+        from calico.datastore.direct import DirectStore
+
+        return DirectStore(file)
     return location.store.open()
 
 

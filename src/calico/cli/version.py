@@ -71,7 +71,6 @@ def version(ctx: click.Context, /, *, client: bool, poll: float, **chosen: Any) 
 
 
 def _show_cluster(location: Location, poll: float) -> None:
-    import asyncio
     import time
 
     from calico.cli.compatibility import remark
@@ -79,7 +78,7 @@ def _show_cluster(location: Location, poll: float) -> None:
     shown: tuple[str, str] | None = None
     while True:
         try:
-            found = asyncio.run(_ask(location))
+            found = _ask(location)
         except click.ClickException as error:
             if not poll:
                 raise
@@ -99,15 +98,24 @@ def _show_cluster(location: Location, poll: float) -> None:
         time.sleep(poll)
 
 
-async def _ask(location: Location) -> tuple[str, str]:
+def _ask(location: Location) -> tuple[str, str]:
+    """Version and type of the cluster; of a file without an event loop."""
     from calico.cli.compatibility import cluster
-    from calico.datastore.api import StoreError
+    from calico.datastore.api import Store, StoreError
 
-    try:
-        store = location.store.open(make=False)
+    async def asked(store: Store) -> tuple[str, str]:
         try:
             return await cluster(store)
         finally:
             await store.close()
+
+    try:
+        if location.store.file is not None:
+            from calico.datastore.direct import DirectStore, at_once
+
+            return at_once(asked(DirectStore(location.store.file)))
+        import asyncio
+
+        return asyncio.run(asked(location.store.open()))
     except StoreError as error:
         raise click.ClickException(f"the cluster's version cannot be read: {error}") from error

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -37,6 +38,20 @@ AHEAD: Final = 1_000_000
 
 SPAN: Final = 1 << 20
 """How many changes one revision may have."""
+
+
+BUSY: Final = 5.0
+"""How many seconds a call waits for other writers."""
+
+
+def since_boot() -> float:
+    """Seconds since the machine booted, asleep or not: the same for all its processes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """The name of this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 class Changes(NamedTuple):

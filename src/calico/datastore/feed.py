@@ -10,7 +10,6 @@ keep up is ended with ``TooOld`` instead of growing for ever.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from calico.datastore.api import Event, StoreError, TooOld
@@ -36,6 +35,8 @@ class Subscription:
     """One watch's place in the feed."""
 
     def __init__(self, prefix: str, after: int, limit: int) -> None:
+        import asyncio  # who only looks at a store once has no need of it
+
         self._prefix = prefix
         self._limit = limit
         self._pending: list[Event] = []

@@ -20,14 +20,13 @@ next watch starts another.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 from calico.datastore.api import Entry, Event, Listing, StoreError, TooOld, Unavailable
-from calico.datastore.database import Changes, Database
+from calico.datastore.database import BUSY, Changes, Database, boot_id, since_boot
 from calico.datastore.feed import HISTORY, Feed
 from calico.datastore.sqlite_file import touch_path
 
@@ -37,24 +36,11 @@ if TYPE_CHECKING:
 Arguments = TypeVarTuple("Arguments")
 T = TypeVar("T")
 
-BUSY: Final = 5.0
-"""How many seconds a call waits for other writers."""
-
 HEARTBEAT: Final = 1.0
 """After how many seconds without a sound the reader looks by itself."""
 
 SHORTEST: Final = 0.02
 """How many seconds the reader waits at the least before it looks at a lease that is due."""
-
-
-def since_boot() -> float:
-    """Seconds since the machine booted, asleep or not: the same for all its processes."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def boot_id() -> str:
-    """The name of this boot of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 class SQLiteStore:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -92,6 +91,8 @@ def create(path: Path, busy: float) -> None:
     What a crash can leave behind is a hidden file ``.NAME.*``, which nobody reads.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    import secrets  # few programs make a store
+
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     touch = open_touch(path)
     try:
