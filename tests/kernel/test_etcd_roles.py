@@ -234,7 +234,7 @@ def test_clusters_that_share_an_etcd(server: Cluster) -> None:
 
 
 def test_users_by_certificate(tmp_path: Path) -> None:
-    """Who has a certificate with a user's name is that user, without a password."""
+    """Who has a certificate with a user's name is that user, unless another one's password is given."""
     certificates = Certificates.make(tmp_path / "tls", client="administrator")
     mine = {"cert_file": str(tmp_path / "host.pem"), "key_file": str(tmp_path / "host.key")}
     certificates.issue(Path(mine["cert_file"]), Path(mine["key_file"]), "host-1", "DNS:host-1")
@@ -247,7 +247,11 @@ def test_users_by_certificate(tmp_path: Path) -> None:
             with pytest.raises(Denied, match="grant a role to the user that its certificate names"):
                 await store.create(Key("Tier", "x").path, b"{}")
 
+        async def administer(store: EtcdStore) -> None:
+            await store.create(Key("Tier", "x").path, b"{}")
+
         run(made.settings(**mine), test)
+        run(made.settings(**mine, username="root", password="secret"), administer)
 
 
 # --- what roles do not prevent, as docs/operate/access.md says ----------------------------------------

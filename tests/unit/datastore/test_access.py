@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,15 @@ def test_script_makes_every_role_and_nothing_else() -> None:
     expected = [command for role in ROLES for command in role.commands()]
     assert lines == [*expected, *user_commands([("a", AGENT)])]
     assert not any("auth enable" in line for line in lines)
+
+
+def test_documentation_shows_the_commands() -> None:
+    """What an administrator reads before running it is what is printed."""
+    text = (Path(__file__).parents[3] / "docs/operate/access.md").read_text(encoding="utf-8")
+    shown = [line.strip() for line in text.splitlines() if line.startswith("    etcdctl ")]
+
+    roles = [command for role in ROLES for command in role.commands()]
+    assert shown == [*roles, *user_commands([("host-1", AGENT)])]
 
 
 class Guarded(FaultyStore):
