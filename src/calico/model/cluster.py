@@ -139,6 +139,7 @@ class CalicoNodeStatus(Resource, frozen=True, kw_only=True, tag=True):
     """A question to a node about its state, and the answer."""
 
     PLURAL: ClassVar[str] = "caliconodestatuses"
+    SHORT: ClassVar[tuple[str, ...]] = ("nodestatus", "nodestatuses")
     STATUS: ClassVar[bool] = True
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from calico.cli.fields import Listing
@@ -194,3 +197,15 @@ def test_a_template_tells_beforehand_what_it_asks_the_store() -> None:
     """So that the cluster's AS number is read only where it is shown."""
     assert Template("{{range .}}{{if true}}({{config `asnumber`}}){{end}}{{end}}").asks("config")
     assert not Template("{{range .}}{{.Name}}{{end}}").asks("config")
+
+
+def test_templates_of_the_documentation_run() -> None:
+    """What people copy works."""
+    text = (Path(__file__).parents[3] / "docs/operate/calicoctl.md").read_text()
+    templates = re.findall(r"go-template='(.*)'", text)
+    assert len(templates) >= 2
+    nodes = codec.load("{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: a}}")
+    assert Template(templates[0]).render([Listing(KINDS["Node"], nodes)]) == "a <nil>\n"
+    assert _render(templates[1]) == "10.1.0.0/16\n10.2.0.0/16\n"
+    for name in names():
+        assert f"`{name}" in text
