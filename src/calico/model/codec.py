@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from calico.model.errors import Finding, InvalidResources, ModelError, Path, Problem
+from calico.model.errors import Finding, InvalidResources, ModelError, Path, Problem, dotted
 from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMConfig, IPAMHandle, Record
 from calico.model.ipam_kinds import VIEWS, View
 from calico.model.keys import KINDS, Key
 from calico.model.resource import API_VERSION, Resource
-from calico.model.schema import Misfit, fitted, schema, without_nulls
+from calico.model.schema import Misfit, fitted, misfits, schema, without_nulls
 
 if TYPE_CHECKING:
     from calico.model.yaml_text import BadText, Places
@@ -275,7 +275,9 @@ def decode(key: Key, value: bytes, revision: int) -> Resource | Record:
     try:
         found = _decoded(kind, value)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise ModelError(f"{key} holds no {key.kind}: {error}; whoever wrote it has to correct it") from error
+        raise ModelError(
+            f"{key}: {_unfit(kind, value, error)}; whoever wrote it has to correct it"
+        ) from error
     if isinstance(found, Record):
         return found
     metadata = replace(
@@ -294,6 +296,20 @@ def decode_resource(key: Key, value: bytes, revision: int) -> Resource:
         return found
     view = VIEWS[key.kind].from_record(key.name, key.namespace, found)
     return replace(view, metadata=replace(view.metadata, resource_version=str(revision)))
+
+
+def _unfit(kind: type[Resource | Record], value: bytes, error: Exception) -> str:
+    """Why a store's bytes are nothing of ``kind``: the field, and what is wrong with it, as of people's text."""
+    try:
+        tree = fitted(without_nulls(msgspec.json.decode(value)), schema(kind))
+        found = [misfit.finding for misfit in misfits(tree, schema(kind))]
+    except (msgspec.MsgspecError, RecursionError):
+        found = []
+    if not found:
+        return f"this is no {kind.__name__}: {error}"
+    first, more = found[0], len(found) - 1
+    where = f"{dotted(first.path)}: " if first.path else ""
+    return f"{where}{first.message}{f' (and {more} more)' if more else ''}"
 
 
 def _decoded(kind: type[Resource | Record], value: bytes) -> Resource | Record:

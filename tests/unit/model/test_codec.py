@@ -486,6 +486,30 @@ def test_garbage_in_a_store(key, value):
         decode(key, value, 1)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (
+            b'{"kind": "Tier", "spec": {"order": "first", "novel": 1}}',
+            "spec.order: 'first' stands where a number",
+        ),
+        (
+            b'{"kind": "Tier", "spec": {"order": "a", "defaultAction": "b"}}',
+            "is expected (and 1 more); whoever",
+        ),
+        (b'{"kind": "Tier"', "this is no Tier: Input data was truncated; whoever wrote it"),
+        (b"[]", "a list stands where a mapping is expected; whoever wrote it has to correct it"),
+    ],
+)
+def test_what_is_wrong_in_a_store(value, expected):
+    """Of a stored value that is nothing of its kind the field is named, as in people's text."""
+    with pytest.raises(ModelError) as caught:
+        decode(Key("Tier", "a"), value, 1)
+
+    assert str(caught.value).startswith("Tier/a: ")
+    assert expected in str(caught.value)
+
+
 @given(st.dictionaries(st.text(max_size=6), st.text(max_size=10), max_size=4))
 def test_any_text_survives_yaml(annotations):
     """No text is taken for something else on its way through YAML."""
