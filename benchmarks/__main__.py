@@ -47,7 +47,7 @@ def machine() -> list[tuple[str, str]]:
         ("memory", f"{int(memory[1]) / 2**20:.1f} GiB" if memory else "unknown"),
         ("kernel", platform.release()),
         ("Python", f"{platform.python_implementation()} {platform.python_version()}"),
-        ("tools", "; ".join(filter(None, map(version, ("nft", "iptables", "bird"))))),
+        ("tools", "; ".join(filter(None, map(version, ("nft", "iptables", "bird", "etcd"))))),
         ("load average at the start", "{:.2f} {:.2f} {:.2f}".format(*os.getloadavg())),
     ]
 

@@ -1,8 +1,9 @@
-"""How fast the SQLite store is: writing, listing, and being heard by other processes.
+"""How fast the stores are: writing, listing, and being heard by other processes.
 
-    python benchmarks/store.py [--entries N] [--writes N] [--watchers N] [--events N] [--directory DIR]
+    python -m benchmarks store [--entries N] [--writes N] [--watchers N] [--events N] [--directory DIR]
 
-Prints rows of a markdown table. Values are 500 bytes, as an endpoint's are.
+SQLite, and an etcd of three members on loopback, with Debian's defaults for timeouts. Prints a markdown table. Values are 500
+bytes, as an endpoint's are; endpoints of the last rows are real ones, decoded as an agent does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from calico.datastore.sqlite import SQLiteStore
+from calico.datastore.api import Store
+from calico.datastore.etcd_settings import EtcdSettings, parse_endpoints
+from calico.datastore.location import Datastore
+from calico.datastore.typed import Resources
+from calico.model.codec import encode
+from calico.model.endpoint import WorkloadEndpoint, WorkloadEndpointSpec
+from calico.model.keys import key_of
+from calico.model.resource import Metadata
+from support.etcd import Cluster, installed
 
 VALUE = b"x" * 500
 PACE = 0.005
@@ -34,9 +43,16 @@ def timed(into: list[float]) -> Iterator[None]:
     into.append(time.perf_counter() - began)
 
 
-async def watcher(path: Path, count: int) -> None:
+def at(place: str) -> Datastore:
+    """The store at a path, or at endpoints."""
+    if "://" in place:
+        return Datastore(EtcdSettings(endpoints=parse_endpoints(place)))
+    return Datastore(Path(place))
+
+
+async def watcher(place: str, count: int) -> None:
     """In a process of its own: print how many milliseconds after its writing each event came."""
-    store = SQLiteStore(path)
+    store = at(place).open()
     revision = (await store.list("/none")).revision
     print("ready", flush=True)
     delays: list[float] = []
@@ -49,7 +65,7 @@ async def watcher(path: Path, count: int) -> None:
     print(*delays)
 
 
-async def writing(store: SQLiteStore, writes: int) -> str:
+async def writing(store: Store, writes: int) -> str:
     spent: list[float] = []
     with timed(spent):
         for number in range(writes):
@@ -57,7 +73,7 @@ async def writing(store: SQLiteStore, writes: int) -> str:
     return f"{writes / spent[0]:,.0f} puts/s"
 
 
-async def listing(store: SQLiteStore, entries: int) -> tuple[str, str]:
+async def listing(store: Store, entries: int) -> tuple[str, str]:
     for number in range(entries):
         await store.put(f"/e/{number:06}", VALUE, revision=None)
     spent: list[float] = []
@@ -77,8 +93,8 @@ async def listing(store: SQLiteStore, entries: int) -> tuple[str, str]:
     return f"{quantile(spent, 0.5) * 1e3:.0f} ms", f"{(max(ticks) - TICK) * 1e3:.1f} ms"
 
 
-async def latency(path: Path, store: SQLiteStore, watchers: int, events: int) -> tuple[str, str, str]:
-    command = (sys.executable, __file__, "--watch", str(path), "--events", str(events))
+async def latency(place: str, store: Store, watchers: int, events: int) -> tuple[str, str, str]:
+    command = (sys.executable, __file__, "--watch", place, "--events", str(events))
     processes = [
         await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, limit=1 << 24)
         for _ in range(watchers)
@@ -98,7 +114,43 @@ async def latency(path: Path, store: SQLiteStore, watchers: int, events: int) ->
     return tuple(f"{quantile(delays, share):.2f} ms" for share in (0.5, 0.99, 1.0))
 
 
-async def main() -> None:
+async def endpoints(store: Store, count: int) -> str:
+    """List workload endpoints as resources, decoded."""
+    for number in range(count):
+        endpoint = WorkloadEndpoint(
+            metadata=Metadata(name=f"n-k8s-p{number}-eth0", namespace="shop", labels={"role": "web"}),
+            spec=WorkloadEndpointSpec(
+                orchestrator="k8s",
+                node="n",
+                pod=f"p{number}",
+                endpoint="eth0",
+                interface_name=f"cali{number:011x}",
+                ip_networks=[f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}/32"],
+                profiles=["shop"],
+            ),
+        )
+        await store.create(key_of(endpoint).path, encode(endpoint))
+    spent: list[float] = []
+    for _ in range(5):
+        with timed(spent):
+            found = await Resources(store).list("WorkloadEndpoint")
+        assert len(found) == count
+    return f"{quantile(spent, 0.5):.2f} s"
+
+
+async def measured(place: str, options: argparse.Namespace) -> list[str]:
+    """The column of one store."""
+    store = at(place).open()
+    try:
+        rate = await writing(store, options.writes)
+        heard = await latency(place, store, options.watchers, options.events)
+        whole = await listing(store, options.entries)
+        return [rate, *whole, await endpoints(store, options.entries), *heard]
+    finally:
+        await store.close()
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -106,27 +158,33 @@ async def main() -> None:
     parser.add_argument("--writes", type=int, default=5_000)
     parser.add_argument("--watchers", type=int, default=5)
     parser.add_argument("--events", type=int, default=200)
-    parser.add_argument("--directory", help="where to put the database; a temporary directory by default")
-    parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--directory", help="where to put the data; a temporary directory by default")
+    parser.add_argument("--watch", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.watch:
-        await watcher(options.watch, options.events)
+        asyncio.run(watcher(options.watch, options.events))
         return
+    columns: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        path = Path(directory) / "calico.db"
-        store = SQLiteStore(path)
-        rate = await writing(store, options.writes)
-        p50, p99, worst = await latency(path, store, options.watchers, options.events)
-        whole, stall = await listing(store, options.entries)
-        await store.close()
-    print("| store: SQLite | |\n|---|--:|")
-    print(f"| put, one after the other | {rate} |")
-    print(f"| list {options.entries:,} entries | {whole} |")
-    print(f"| longest stall of the event loop meanwhile | {stall} |")
-    print(f"| put to event in {options.watchers} other processes, p50 | {p50} |")
-    print(f"| the same, p99 | {p99} |")
-    print(f"| the same, worst | {worst} |")
+        columns["SQLite"] = asyncio.run(measured(f"{directory}/calico.db", options))
+        if installed:
+            cluster = Cluster.make(Path(directory), 3)
+            with cluster:
+                place = ",".join(str(member.endpoint) for member in cluster.members)
+                columns["etcd, 3 members"] = asyncio.run(measured(place, options))
+    rows = [
+        "put, one after the other",
+        f"list {options.entries:,} entries",
+        "longest stall of the event loop meanwhile",
+        f"list {options.entries:,} workload endpoints, decoded",
+        f"put to event in {options.watchers} other processes, p50",
+        "the same, p99",
+        "the same, worst",
+    ]
+    print(f"| store | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
+    for number, row in enumerate(rows):
+        print(f"| {row} | {' | '.join(column[number] for column in columns.values())} |")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()
