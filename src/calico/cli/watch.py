@@ -22,6 +22,7 @@ import click
 from msgspec.structs import replace
 
 from calico.cli import formats, printers
+from calico.cli.compatibility import refuse_mismatch
 from calico.cli.formats import Batch, Format
 from calico.cli.get import built_in, cluster_as_number
 from calico.cli.kinds import Wanted
@@ -74,7 +75,7 @@ async def _until_ended(
     if pipe is not None:  # a pipe is never readable at this end, but its other end may close
         loop.add_reader(pipe, end, 0)
     store = location.store.open(make=False)
-    shown = _Shown(asked, namespace, output, namespaces=namespaces, only=only)
+    shown = _Shown(asked, output, namespaces=namespaces, only=only)
     work = asyncio.create_task(_follow(store, asked.kind.__name__, namespace, shown))
     try:
         await asyncio.wait((asyncio.ensure_future(ended), work), return_when=asyncio.FIRST_COMPLETED)
@@ -107,6 +108,7 @@ def _reader_left() -> int:
 
 
 async def _follow(store: Store, kind: str, namespace: str, shown: _Shown) -> None:
+    await refuse_mismatch(store)
     if shown.output.needs_as_number and kind == "Node":
         shown.as_number = await cluster_as_number(Resources(store))
     status = Status()
@@ -141,15 +143,12 @@ async def _follow(store: Store, kind: str, namespace: str, shown: _Shown) -> Non
 class _Shown:
     """What a person has been shown so far, and what they are to be shown next."""
 
-    def __init__(
-        self, asked: Wanted, namespace: str, output: Format, *, namespaces: bool, only: bool
-    ) -> None:
+    def __init__(self, asked: Wanted, output: Format, *, namespaces: bool, only: bool) -> None:
         self.output = output
         self.as_number = ""
         self.in_sync = False
         self._kind = asked.kind
         self._names = asked.names
-        self._namespace = namespace if asked.kind.NAMESPACED else ""
         self._namespaces = namespaces
         self._only = only
         self._there: dict[Key, Resource] = {
