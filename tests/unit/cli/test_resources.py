@@ -285,7 +285,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_shown(run: Run, tmp_path: Pat
     _store(tmp_path, path, value)
     result = run("get", "pools", status=1)
     assert result.stdout == "NAME   CIDR          SELECTOR\none    10.1.0.0/16   all()\n"
-    assert result.stderr.startswith("cannot be read: IPPool/bad holds no IPPool: ")
+    assert result.stderr.startswith("cannot be read: IPPool/bad: ")
     assert "IPPool/bad" in run("get", "pool", "bad", status=1).stderr
     run("apply", "-f", "-", stdin=POOL.replace("one", "bad").replace("10.1.", "10.2."))
     assert _names(run("get", "pools", "-o", "json")) == ["bad", "one"]
