@@ -11,7 +11,7 @@ that are not enforced as written (HTTP, services) cover nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from calico.analysis.contradiction import contradiction, implies
 from calico.calculation.scope import Scope
@@ -76,12 +76,6 @@ class _Side(NamedTuple):
             for excluded in self.not_nets
         )
 
-    def conditions(self) -> bool:
-        """Whether this side excludes anything."""
-        return bool(
-            self.nets or self.not_nets or self.selected or self.excluded or self.ports or self.not_ports
-        )
-
 
 class Reading(NamedTuple):
     """One rule, read once for all comparisons."""
@@ -105,12 +99,7 @@ class Reading(NamedTuple):
     @property
     def unconditional(self) -> bool:
         """Whether the rule matches every packet."""
-        return (
-            self.enforced
-            and (self.only, self.protocol, self.not_protocol) == (None, None, None)
-            and not (self.rule.icmp or self.rule.not_icmp)
-            and not (self.source.conditions() or self.destination.conditions())
-        )
+        return unconditional(self.rule)
 
     def covers(self, other: Reading) -> bool:
         """Whether this rule surely matches all that the other matches."""
@@ -172,6 +161,18 @@ def _never(side: _Side, entity: EntityRule) -> Finding | None:
             "narrow notSelector, or widen selector",
         )
     return None
+
+
+_ANYBODY: Final = EntityRule()
+
+
+def unconditional(rule: Rule) -> bool:
+    """Whether the rule has no conditions at all, so that it matches every packet."""
+    return (
+        rule.source == rule.destination == _ANYBODY
+        and (rule.protocol, rule.not_protocol, rule.ip_version, rule.http) == (None, None, None, None)
+        and not (rule.icmp or rule.not_icmp)
+    )
 
 
 def reading(rule: Rule, scope: Scope) -> Reading:
