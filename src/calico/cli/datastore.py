@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from calico.cli.access import roles
+from calico.cli.policy_names import migrate_policy_names
 from calico.cli.session import with_store
 from calico.cli.stores import Location, store_options
 
@@ -37,6 +38,7 @@ def datastore() -> None:
     """
 
 
+datastore.add_command(migrate_policy_names)
 datastore.add_command(roles)
 
 
