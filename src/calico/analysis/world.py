@@ -15,11 +15,11 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 
 from calico.analysis.ends import End, Ends, HostPod, UnknownEndError
-from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Step, Verdict, evaluate
+from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Picture, Step, Verdict, evaluate
 from calico.analysis.everywhere import Everywhere
 from calico.calculation.rules import PROTOCOLS
 from calico.calculation.translation import translated
-from calico.desired import Direction
+from calico.desired import Direction, EndpointId, EndpointRow
 from calico.model.address import Family
 from calico.model.errors import InvalidResources, Problem
 from calico.model.keys import Key, key_of
@@ -43,6 +43,14 @@ class Decision(NamedTuple):
     def allowed(self) -> bool:
         """Whether both ends let it pass."""
         return all(verdict is None or verdict.allowed for verdict in (self.egress, self.ingress))
+
+
+class Flow(NamedTuple):
+    """A question as the world understands it: who stands at each end, and the first packet."""
+
+    source: End
+    destination: End
+    packet: Packet
 
 
 class World:
@@ -69,6 +77,11 @@ class World:
             pod for each in facts.values() if isinstance(each, Pod) for pod in _host_pod(each.document())
         )
         self._ends = Ends(meant.facts, self._state.endpoints, (*stored_pods, *host_pods))
+        self.facts: Mapping[Key, Resource] = meant.facts
+        """What counts, Kubernetes' objects as what they stand for."""
+        self.endpoints: Mapping[EndpointId, EndpointRow] = self._state.endpoints
+        """The row of each endpoint that its node enforces."""
+        self.picture: Picture = self._state.picture
         self.problems: tuple[str, ...] = (
             *problems,
             *(f"{key}: {sentence}" for key, sentence in meant.problems.items()),
@@ -111,6 +124,32 @@ class World:
         not given matches no rule that asks for one. Raises ``UnknownEndError`` for an end that is nothing of this
         world and no address, and for ends without a family in common; ``ValueError`` for an unknown protocol.
         """
+        return self.judge(
+            self.flow(
+                source=source,
+                destination=destination,
+                protocol=protocol,
+                port=port,
+                source_port=source_port,
+                icmp_type=icmp_type,
+                icmp_code=icmp_code,
+                ip_version=ip_version,
+            )
+        )
+
+    def flow(
+        self,
+        *,
+        source: str,
+        destination: str,
+        protocol: str | int,
+        port: int | None = None,
+        source_port: int | None = None,
+        icmp_type: int | None = None,
+        icmp_code: int | None = None,
+        ip_version: int | None = None,
+    ) -> Flow:
+        """The question that ``decide`` answers, understood; raises what it raises."""
         number = _protocol(protocol)
         sources, destinations = self._ends.find(source), self._ends.find(destination)
         first, last = _meeting(sources, destinations, _families(number, ip_version), (source, destination))
@@ -126,9 +165,11 @@ class World:
             icmp_type,
             icmp_code,
         )
-        return self._decide(first, last, packet)
+        return Flow(first, last, packet)
 
-    def _decide(self, source: End, destination: End, packet: Packet) -> Decision:
+    def judge(self, flow: Flow) -> Decision:
+        """What becomes of ``flow``."""
+        source, destination, packet = flow
         local = bool(source.node) and source.node == destination.node
         if local and not source.is_workload:
             return Decision(None, None)
