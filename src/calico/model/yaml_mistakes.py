@@ -51,6 +51,10 @@ class BadText(ModelError):
         self.excerpt = excerpt
 
 
+class BadNumber(yaml.constructor.ConstructorError):
+    """A number that no number of ours can be."""
+
+
 class DuplicateKey(yaml.constructor.ConstructorError):
     """A mapping has the same key twice, so one of the values would be lost."""
 
@@ -117,6 +121,8 @@ def explained(error: yaml.YAMLError, lines: Sequence[str]) -> BadText:
         (start.line + 1, start.column + 1) if start else place,
         lines,
     )
+    if isinstance(error, BadNumber):
+        return BadText(seen.problem, "write another one, or put it in quotes if it is text", *place)
     if isinstance(error, DuplicateKey):
         return BadText(seen.problem, "keep one of the two", *place)
     return (
@@ -239,6 +245,15 @@ def _special(seen: _Seen) -> BadText | None:
             "put it in quotes if it is text",
             line,
             column,
+        )
+    elif "Unicode" in seen.problem:
+        before, after = seen.place[1] - 3, seen.place[1] + 7
+        escape = re.match(r"\\[uU][0-9a-fA-F]+", text[before:after])
+        return BadText(
+            f"{escape[0] if escape else 'this'} is no character by itself",
+            "write the character as it is, or double the backslash",
+            line=seen.place[0],
+            column=before + 1,
         )
     elif "escape" in seen.problem:
         return BadText(

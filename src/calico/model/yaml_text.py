@@ -11,14 +11,15 @@ PyYAML with it, makes numbers and booleans of them).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 import yaml
 
 from calico.model.errors import Path
-from calico.model.yaml_mistakes import BREAK, BadText, DuplicateKey, explained, json_explained
+from calico.model.yaml_mistakes import BREAK, BadNumber, BadText, DuplicateKey, explained, json_explained
 
 __all__ = ["BadText", "Place", "Places", "documents", "dump", "readings", "text_of", "trees"]
 
@@ -36,6 +37,15 @@ _CORE: Final = (
     ("merge", r"<<", "<"),
 )
 """Type, how it is written, and the characters that it begins with. Infinity is no value of ours."""
+
+_SHOWN: Final = 20
+"""So many digits of a number are shown in an error."""
+
+_MULTIPLIED: Final = 1_000_000
+"""So many values at most a document may stand for, where it names values and repeats them."""
+
+_LONE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+"""How an escape begins that is half of a character."""
 
 
 def _core_resolvers() -> Resolvers:
@@ -60,6 +70,27 @@ class _Loader(yaml.CSafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_yaml_int(self, node: Any) -> int:
+        try:
+            return super().construct_yaml_int(node)
+        except ValueError:  # Python's own limit is thousands of digits
+            raise _no_number(node, "has too many digits") from None
+
+    def construct_yaml_float(self, node: Any) -> float:
+        value = super().construct_yaml_float(node)
+        if math.isinf(value):
+            raise _no_number(node, "is too large")
+        return value
+
+
+def _no_number(node: Any, why: str) -> BadNumber:
+    text = node.value if len(node.value) <= _SHOWN else f"{node.value[:_SHOWN]}..."
+    return BadNumber(None, None, f"the number {text} {why}", node.start_mark)
+
+
+for _type in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_type}", getattr(_Loader, f"construct_yaml_{_type}"))
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -108,7 +139,9 @@ def trees(text: str) -> Iterator[Any]:
     wrong: json.JSONDecodeError | None = None
     if text.lstrip()[:1] in {"{", "["}:
         try:
-            tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+            tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+            if _LONE.search(text):
+                json.dumps(tree, ensure_ascii=False).encode()  # half a character is no text
         except json.JSONDecodeError as error:
             wrong = error
         except (ValueError, RecursionError):
@@ -135,8 +168,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return tree
 
 
-def _refuse(constant: str) -> None:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
 
 
 def documents(text: str) -> Iterator[Any]:
@@ -155,14 +193,48 @@ def readings(text: str) -> Iterator[Any]:
             continue
         loader, node = found
         try:
+            if "*" in text:
+                _judge_repeated(node)
             yield loader.construct_document(node)
         except yaml.YAMLError as error:
             yield explained(error, BREAK.split(text))
         except RecursionError:
             yield BadText("values nest too deep", "flatten them")
-        except ValueError as error:
-            place = (node.start_mark.line + 1, node.start_mark.column + 1)
-            yield BadText(f"a number can not be read: {error}", "put it in quotes if it is text", *place)
+        except BadText as error:
+            yield error
+
+
+def _judge_repeated(root: Any) -> None:
+    """Raise ``BadText`` where values that are named and repeated hold themselves, or come to more than anybody means.
+
+    A few lines can stand for billions of values, which no reader lives to see.
+    """
+    counts: dict[int, int] = {}
+    open_: set[int] = set()
+
+    def count(node: Any) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        known = counts.get(id(node))
+        if known is not None:
+            return known
+        place = (node.start_mark.line + 1, node.start_mark.column + 1)
+        if id(node) in open_:
+            raise BadText("the value holds itself", "write out what it is to hold", *place)
+        open_.add(id(node))
+        pairs = isinstance(node, yaml.MappingNode)
+        total = sum(count(each) for pair in node.value for each in (pair if pairs else (pair,)))
+        open_.remove(id(node))
+        if total > _MULTIPLIED:
+            raise BadText(
+                "with all that is repeated in it by '*' it comes to millions of values",
+                "write out what it is to hold",
+                *place,
+            )
+        counts[id(node)] = total
+        return total
+
+    count(root)
 
 
 def _nodes(text: str) -> Iterator[tuple[_Loader, Any] | BadText]:

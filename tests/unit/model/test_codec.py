@@ -228,7 +228,7 @@ HEAD = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata:\n  n
         ),
         ("just words\n", "", "'just words' stands where a resource is expected", 1),
         ("{" * 5000, "", "", 0),
-        ("&a [*a]", "", "nest", 0),
+        ("&a [*a]", "", "holds itself", 1),
     ],
 )
 def test_refusals(text, field, message, line):
@@ -530,3 +530,43 @@ def test_ambiguous_text_is_quoted(text):
 
     assert f"a: '{text}'\n" in written
     assert next(documents(written))["metadata"]["labels"] == {"a": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "message"),
+    [
+        ("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n", 7, 4, "comes to millions"),
+        ("spec: &spec\n  ingress: *spec\n", 1, 7, "holds itself"),
+    ],
+)
+def test_what_is_repeated_has_bounds(text, line, column, message):
+    """A few lines that stand for millions of values, or for an endless one, are refused at once, with the place."""
+    if "spec" not in text:
+        text += "".join(
+            f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+            for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+        )
+
+    problem = only(text)
+
+    assert (problem.line, problem.column) == (line, column)
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1e999", "the number 1e999 is too large"),
+        ("-1e999", "the number -1e999 is too large"),
+        ("9" * 5000, "the number 99999999999999999999... has too many digits"),
+        (r'"\ud800"', r"\ud800 is no character by itself"),
+    ],
+)
+@pytest.mark.parametrize("text", ["spec:\n  order: VALUE\n", '{"spec":\n  {"order": VALUE}}'])
+def test_values_that_nothing_can_hold(text, value, message):
+    """A number beyond all numbers, and half a character, are refused where they stand, and never stored as something else."""
+    problem = only(text.replace("VALUE", value))
+
+    assert problem.message == message
+    assert problem.line == 2
+    assert problem.excerpt[problem.column - 1 :].lstrip('"').startswith(value.strip('"'))
