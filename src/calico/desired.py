@@ -37,11 +37,11 @@ class EndpointId(NamedTuple):
 
 
 SetId = str
-"""Names a set of addresses: "s:<hash>" of a selector's canonical text, "n:<hash>" of a named port."""
+"""Names a set: "s:<hash>" of a selector's canonical text, "n:<hash>" of a named port, "v:<hash>" of a service."""
 
 
 class PortMember(NamedTuple):
-    """A member of a named-port set: who listens where. ``address`` is a full-length Cidr."""
+    """A member of a "port" set: who listens where. ``address`` is a full-length Cidr."""
 
     address: Cidr
     protocol: int
@@ -57,7 +57,10 @@ class SetMember(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SetInfo:
-    """What a set is: its type, and for people the selector (and port name) that fills it."""
+    """What a set is: its type, and for people the selector (and port name), or the service, that fills it.
+
+    ``service`` is "namespace/name". Of a service a "net" set holds the addresses, a "port" set each with its ports.
+    """
 
     type: Literal["net", "port"]
     selector: str
@@ -65,6 +68,7 @@ class SetInfo:
     protocol: int | None = None
 
 
+    service: str = ""
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a rule comes from. ``rule`` counts from 0; None is the end of the tier, or of the profiles.
@@ -108,7 +112,7 @@ class RuleRow:
 
     ``ip_version`` None means both families. A rule whose ``source.nets`` or ``destination.nets`` hold only the
     other family does not exist in this one. ``never`` marks a rule that can match nothing at this layer (an
-    ``http`` match, a service that is unknown).
+    ``http`` match).
     """
 
     action: Verdict

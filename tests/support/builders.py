@@ -16,6 +16,7 @@ from calico.model.endpoint import (
     WorkloadEndpointSpec,
     WorkloadPort,
 )
+from calico.model.kubernetes_kinds import EndpointSlice
 from calico.model.networkset import GlobalNetworkSet, NetworkSet, NetworkSetSpec
 from calico.model.policy import (
     EntityRule,
@@ -172,6 +173,21 @@ def network_set(
     if namespace is None:
         return GlobalNetworkSet(metadata=metadata(name, labels=labels), spec=spec)
     return NetworkSet(metadata=metadata(name, namespace, labels), spec=spec)
+
+
+def endpoint_slice(
+    name: str, service: str, *addresses: str, namespace: str = "default", ports: Iterable[object] = ()
+) -> EndpointSlice:
+    """A slice of a service of its namespace; a port is a number (of TCP), or (protocol, number)."""
+    return EndpointSlice(
+        metadata=metadata(name, namespace, {"kubernetes.io/service-name": service}),
+        address_type="IPv6" if any(":" in address for address in addresses) else "IPv4",
+        endpoints=[{"addresses": [address]} for address in addresses],
+        ports=[
+            {"port": port} if isinstance(port, int) else {"protocol": port[0], "port": port[1]}
+            for port in ports
+        ],
+    )
 
 
 def pool(name: str, cidr: str, *, nat_outgoing: bool = False) -> IPPool:

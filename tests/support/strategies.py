@@ -25,6 +25,7 @@ from calico.model.resource import Resource
 from support.builders import (
     elsewhere,
     endpoint,
+    endpoint_slice,
     here,
     host_endpoint,
     metadata,
@@ -107,6 +108,7 @@ class Maker:
                 self.pool,
                 self.kubernetes,
                 self.kubernetes,
+                self.endpoint_slice,
             )
         )
         return make()
@@ -185,8 +187,26 @@ class Maker:
         return rule(
             self.choose(("Allow", "Deny", "Pass", "Log")),
             protocol=protocol,
-            source=self.side(),
-            destination=self.side(),
+            source=self.service() if self.rarely() else self.side(),
+            destination=self.service() if self.rarely() else self.side(),
+        )
+
+    def service(self) -> EntityRule:
+        """A side that is a service; where the rule's direction does not allow it, or without one, it makes no sense."""
+        match = ServiceMatch(name=self.choose(("web", "dns", "")), namespace=self.choose(("", *NAMESPACES)))
+        return EntityRule(services=match, ports=["http"] if self.seldom() else [])
+
+    def endpoint_slice(self) -> Resource:
+        """A slice of a service, or of none, that shares addresses and ports with others; now and then misshapen."""
+        addresses = [self.choose(ADDRESSES[::3]) for _ in range(self.choose((1, 2, 0)))]
+        ports = self.choose(([80], [80, ("UDP", 53)], [("SCTP", 80)], [], [0], [("ICMP", 8)]))
+        return endpoint_slice(
+            self.choose(("e1", "e2", "e3")),
+            self.choose(("web", "web", "dns", "")),
+            *addresses,
+            *(["nonsense"] if self.seldom() else []),
+            namespace=self.choose(NAMESPACES),
+            ports=ports,
         )
 
     def side(self) -> EntityRule:
@@ -199,7 +219,6 @@ class Maker:
             ports=self.choose(([], [], ["http"], [80, "http"], ["dns"])),
             not_ports=["http"] if self.seldom() else [],
             service_accounts=ServiceAccountMatch(names=["robot"]) if self.seldom() else None,
-            services=ServiceMatch(name="kubernetes") if self.seldom() else None,
         )
 
     def profile(self) -> Resource:

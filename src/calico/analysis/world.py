@@ -23,7 +23,8 @@ from calico.desired import Direction, EndpointId, EndpointRow
 from calico.model.address import Family
 from calico.model.errors import InvalidResources, Problem
 from calico.model.keys import Key, key_of
-from calico.model.kubernetes_kinds import Pod
+from calico.model.kubernetes_kinds import DISCOVERY, EndpointSlice, Pod
+from calico.model.kubernetes_object import problem
 from calico.model.resource import API_VERSION, Resource
 from calico.model.settings import Settings
 from calico.model.validation import DEFAULT_NAMESPACE, defaulted
@@ -270,12 +271,25 @@ class _Documents:
 
 
 def _host_pod(pod: Mapping[str, Any]) -> Iterator[HostPod]:
+        if (version, kind) == (DISCOVERY, EndpointSlice.__name__):
+            self._slice(plain)
+            return
     """The pod, if it is one that uses its host's network."""
     match pod:
         case {"metadata": {"name": name, **metadata}, "spec": {"hostNetwork": True, "nodeName": str(node)}}:
             status = pod.get("status")
             given = (
                 []
+    def _slice(self, plain: Any) -> None:
+        """Rules go by slices as they are; of one that is wrong in part the rest counts."""
+        import msgspec
+
+        try:
+            self.resources.append(defaulted(msgspec.convert(plain, EndpointSlice)))
+        except msgspec.ValidationError as error:
+            remedy = "write it as Kubernetes has it; until then it is as good as absent"
+            self.unconverted.append(problem(plain, str(error), remedy, ()))
+
                 if not isinstance(status, dict)
                 else [*(status.get("podIPs") or ()), {"ip": status.get("podIP")}]
             )

@@ -17,11 +17,13 @@ from calico.calculation import facts
 from calico.calculation.bindings import Local
 from calico.calculation.facts import OwnerFact, PolicyFact, PoolFact, ProfileFact, TierFact
 from calico.calculation.labels import Interner, Owner
-from calico.calculation.translation import OBJECTS, Translation
+from calico.calculation.translation import OBJECTS, Translation, sentence
 from calico.desired import EndpointId, PolicyId
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.fact import Update
 from calico.model.keys import Key
+from calico.model.kubernetes_kinds import EndpointSlice
+from calico.model.kubernetes_service import Backends, backends
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
     BUILT_IN_TIERS,
@@ -47,6 +49,7 @@ class Intake:
         self.tiers: Table[str, TierFact] = Table()
         self.profiles: Table[str, ProfileFact] = Table()
         self.pools: Table[str, PoolFact] = Table()
+        self.backends: Table[Key, Backends] = Table()
         self.tables: tuple[Table[Any, Any], ...] = (
             self.owners,
             self.locals,
@@ -54,6 +57,7 @@ class Intake:
             self.tiers,
             self.profiles,
             self.pools,
+            self.backends,
         )
         self.profiles.put(DEFAULT_ALLOW_PROFILE, facts.default_allow())
         for name in BUILT_IN_TIERS:
@@ -72,6 +76,7 @@ class Intake:
             "Tier": self._tier,
             "Profile": self._profile,
             "IPPool": self._pool,
+            "EndpointSlice": self._slice,
         }
 
     def take(self, update: Update) -> None:
@@ -177,6 +182,10 @@ class Intake:
         finally:
             self.pools.put(key.name, pool)
         return ()
+
+    def _slice(self, key: Key, value: EndpointSlice | None) -> Iterable[str]:
+        self.backends.put(key, None if value is None else backends(value.document()))
+        return () if value is None else filter(None, [sentence(value.conversion())])
 
     def _intern(self, fact: OwnerFact) -> Owner:
         own = self.interner.labels(fact.labels)

@@ -42,7 +42,9 @@ class Network:
         # Each from those above it, and nothing from those below.
         self.inheritance = Inheritance(facts.owners, facts.profiles, facts.interner)
         self.bindings = Bindings(facts.locals, facts.policies, facts.tiers, facts.profiles, self.inheritance)
-        self.sets = Sets(self.bindings.policies, self.bindings.profiles, facts.owners, self.inheritance)
+        self.sets = Sets(
+            self.bindings.policies, self.bindings.profiles, facts.owners, facts.backends, self.inheritance
+        )
         self.routes = Routes(self.bindings.endpoints, facts.pools)
 
         parts = (self.inheritance, self.bindings, self.sets, self.routes)

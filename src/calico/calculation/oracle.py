@@ -39,6 +39,8 @@ from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
+from calico.model.kubernetes_kinds import EndpointSlice
+from calico.model.kubernetes_service import Backends, backends
     BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
     GlobalNetworkPolicy,
@@ -93,6 +95,7 @@ class _Picture:
                 self._read(node, key, resource)
             except ValueError:
                 continue  # unusable, and as good as absent: calculation.facts says what absence means
+        self.backends: list[Backends] = []
         self.profiles[DEFAULT_ALLOW_PROFILE] = read.default_allow()
         self.labels = {key: self.effective(owner) for key, owner in self.owners.items()}
 
@@ -125,6 +128,9 @@ class _Picture:
         """Endpoints first, then only what they need, then only what that needs."""
         endpoints = {id_: self.endpoint(id_) for id_ in self.locals if self.governs(id_)}
         policies = {
+            case EndpointSlice():
+                served = backends(resource.document())
+                self.backends += [served] if served else []
             id_: self.policies[id_].rules
             for row in endpoints.values()
             for tier in (*row.ingress, *row.egress)
@@ -207,7 +213,10 @@ class _Picture:
         )
 
     def members(self, spec: SetSpec) -> Iterable[SetMember]:
-        """Every address, or every named port, of every owner that the set's selector selects."""
+        """Every address, or every named port, of every owner that the set's selector selects.
+
+        Of a service every address of its slices, or each of them with each port of its slice.
+        """
         info = spec.info
         for key, owner in self.owners.items():
             if not spec.selector.matches(self.labels[key]):
@@ -224,6 +233,15 @@ class _Picture:
     def routes(endpoints: Mapping[EndpointId, EndpointRow]) -> dict[Cidr, RouteRow]:
         """Each address of a local workload to its interface; of two with the same address the first, by name."""
         return {
+        if info.service:
+            for served in self.backends:
+                for address in served.addresses if served.service == info.service else ():
+                    if info.type == "net":
+                        yield SetMember(spec.id, address)
+                        continue
+                    for protocol, port in served.ports:
+                        yield SetMember(spec.id, PortMember(address, protocol, port))
+            return
             address: RouteRow(row.interface, row.mac)
             for id_, row in sorted(endpoints.items(), reverse=True)
             if id_.kind == "WorkloadEndpoint"

@@ -16,18 +16,21 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha224
-from typing import Final, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from calico.calculation.scope import Scope
 from calico.desired import Direction, Origin, PolicyRow, RuleRow, SetId, SetInfo, Side
 from calico.model.address import Cidr, Family, parse_cidr
 from calico.model.policy import ICMP, EntityRule, Port, Protocol, Rule
-from calico.model.selector import ALL, Selector
+from calico.model.selector import ALL, Selector, from_tree
+from calico.model.selector_tree import In
 
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132, "udplite": 136}
 PORTED: Final = frozenset({PROTOCOLS["tcp"], PROTOCOLS["udp"], PROTOCOLS["sctp"]})
 """Protocols that rules may name ports of (behaviour reference 1.1)."""
 
+_NOBODY: Final = from_tree(In("", ()))
+"""The selector of a set that labels have no part in."""
 _ICMP_FAMILY: Final[dict[int | None, Family]] = {PROTOCOLS["icmp"]: 4, PROTOCOLS["icmpv6"]: 6}
 _PORT_MAX: Final = 65535
 
@@ -38,7 +41,10 @@ class Unusable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SetSpec:
-    """A set that a rule needs: its name, who belongs into it, and what people are told."""
+    """A set that a rule needs: its name, who belongs into it, and what people are told.
+
+    Who serves a service belongs into the service's sets, and nobody by a label.
+    """
 
     id: SetId
     selector: Selector
@@ -99,9 +105,18 @@ def net_set(selector: Selector) -> SetSpec:
 
 def port_set(selector: Selector, name: str, protocol: int | None) -> SetSpec:
     """The set of who listens on a port called ``name``, of those that ``selector`` selects; None is any protocol."""
-    text = "\n".join((str(selector), name, str(protocol)))
-    digest = urlsafe_b64encode(sha224(text.encode(errors="surrogatepass")).digest()).decode().rstrip("=")
+    digest = _digest(str(selector), name, str(protocol))
     return SetSpec(f"n:{digest}", selector, SetInfo("port", str(selector), name, protocol))
+
+
+def service_set(service: str, type_: Literal["net", "port"]) -> SetSpec:
+    """The set of who serves ``service`` ("namespace/name"): addresses, or each with its ports."""
+    return SetSpec(f"v:{_digest(type_, service)}", _NOBODY, SetInfo(type_, "", service=service))
+
+
+def _digest(*parts: str) -> str:
+    text = "\n".join(parts)
+    return urlsafe_b64encode(sha224(text.encode(errors="surrogatepass")).digest()).decode().rstrip("=")
 
 
 def _closed(rule: Rule, origin: Origin) -> RuleRow:
@@ -122,17 +137,21 @@ def _compile(rule: Rule, origin: Origin, scope: Scope) -> tuple[RuleRow, tuple[S
         raise Unusable("an ICMP type needs protocol ICMP or ICMPv6")
     if protocol is not None and protocol not in _ICMP_FAMILY:
         not_icmp = None  # true of every packet of another protocol
-    if rule.http is not None and rule.action != "Allow":
-        raise Unusable("an http match is possible only where the action is Allow")
-    source, source_sets = _side(rule.source, protocol, scope)
-    destination, destination_sets = _side(rule.destination, protocol, scope)
+    if rule.http is not None:
+        raise Unusable("requests are not looked into (http); only addresses, protocols and ports are")
+    ingress = origin.direction == "ingress"
+    if (rule.destination if ingress else rule.source).services is not None:
+        raise Unusable(
+            "a service is matched at the far end: the source of ingress, the destination of egress"
+        )
+    source, source_sets = _side(rule.source, protocol, scope, "net")
+    destination, destination_sets = _side(rule.destination, protocol, scope, "port")
 
     families = _families(rule, protocol, not_protocol)
     for side in (source, destination):
         families -= {net.family for net in side.not_nets if not net.length}
         if side.nets:
             families &= {net.family for net in side.nets}
-    services = rule.source.services is not None or rule.destination.services is not None
     row = RuleRow(
         action=rule.action,
         origin=origin,
@@ -143,7 +162,7 @@ def _compile(rule: Rule, origin: Origin, scope: Scope) -> tuple[RuleRow, tuple[S
         not_icmp=not_icmp,
         source=source,
         destination=destination,
-        never=rule.http is not None or services or not families,
+        never=not families,
     )
     return row, (*source_sets, *destination_sets)
 
@@ -176,7 +195,10 @@ def _icmp(icmp: ICMP | None) -> tuple[int, int | None] | None:
     return icmp.type, icmp.code
 
 
-def _side(entity: EntityRule, protocol: int | None, scope: Scope) -> tuple[Side, list[SetSpec]]:
+def _side(
+    entity: EntityRule, protocol: int | None, scope: Scope, served: Literal["net", "port"]
+) -> tuple[Side, list[SetSpec]]:
+    """One side, and its sets; of a service it asks for the addresses, or for the ports there, too."""
     needed: list[SetSpec] = []
 
     def use(spec: SetSpec) -> SetId:
@@ -187,13 +209,21 @@ def _side(entity: EntityRule, protocol: int | None, scope: Scope) -> tuple[Side,
     limit = ALL if selector is None else selector
     ports, names = _ports(entity.ports, protocol)
     not_ports, not_names = _ports(entity.not_ports, protocol)
+    service: dict[str, tuple[SetId]] = {}
+    if entity.services is not None:
+        name = scope.service(entity.services)
+        if name.startswith("/") or name.endswith("/"):
+            raise Unusable("services needs a service's name, and its namespace where the policy has none")
+        if served == "port" and entity.ports:
+            raise Unusable("a service at the destination says itself which ports are meant: leave out ports")
+        service[served] = (use(service_set(name, served)),)
     side = Side(
         nets=_nets(entity.nets),
         not_nets=_nets(entity.not_nets),
-        sets=() if selector is None else (use(net_set(selector)),),
+        sets=(*(() if selector is None else (use(net_set(selector)),)), *service.get("net", ())),
         not_sets=tuple(use(net_set(excluded)) for excluded in scope.excluded(entity)),
         ports=ports,
-        port_sets=tuple(use(port_set(limit, name, protocol)) for name in names),
+        port_sets=(*(use(port_set(limit, name, protocol)) for name in names), *service.get("port", ())),
         not_ports=not_ports,
         not_port_sets=tuple(use(port_set(limit, name, protocol)) for name in not_names),
     )

@@ -19,7 +19,7 @@ from calico.calculation.labels import (
     SERVICE_ACCOUNT_PREFIX,
 )
 from calico.model.errors import SelectorError
-from calico.model.policy import EntityRule, PolicySpec, ServiceAccountMatch
+from calico.model.policy import EntityRule, PolicySpec, ServiceAccountMatch, ServiceMatch
 from calico.model.selector import ALL, GLOBAL, Selector, conjunction, from_tree, parse
 from calico.model.selector_tree import All, And, Equal, Has, In, Node, Not, Or
 
@@ -31,6 +31,7 @@ class Scope:
     """The reach of one policy's selectors; ``namespace`` is "" for what is cluster-wide."""
 
     def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
         self._own = from_tree(Equal(NAMESPACE, namespace)) if namespace else None
 
     def policy(self, spec: PolicySpec, namespace_selector: str = "") -> tuple[Selector, list[str]]:
@@ -65,6 +66,10 @@ class Scope:
         elif self._own is not None and (parts or entity.not_selector):
             parts.append(self._own)
         return conjunction(*parts) if parts else None
+
+    def service(self, match: ServiceMatch) -> str:
+        """The service that one side of a rule means, as "namespace/name"; either is empty if nothing says it."""
+        return f"{match.namespace or self._namespace}/{match.name}"
 
     @staticmethod
     def excluded(entity: EntityRule) -> Iterator[Selector]:

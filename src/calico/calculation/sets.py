@@ -1,6 +1,6 @@
 """The sets that this host's rules need, and who is in them.
 
-In:   active policies and profiles; owners of addresses everywhere, with their effective labels.
+In:   active policies and profiles; owners of addresses everywhere, with their effective labels; who serves services.
 Out:  ``specs`` (each set and its selector) and ``members`` (each set with each of its members).
 Next: ``rendering`` makes them sets of the kernel.
 
@@ -10,15 +10,19 @@ An address is a member as long as *any* owner brings it: nothing is counted, so 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from calico.calculation.labels import Inheritance, Labels, Owner, Traits
 from calico.calculation.matching import Match
-from calico.calculation.rules import Compiled, SetSpec
-from calico.desired import PolicyId, PortMember, SetId, SetMember
+from calico.calculation.rules import Compiled, SetSpec, service_set
+from calico.desired import PolicyId, PortMember, SetId, SetInfo, SetMember
+from calico.model.address import Cidr
 from calico.model.keys import Key
+from calico.model.kubernetes_service import Backends
 from calico.tables.derived import Derived, On, Stage
 from calico.tables.table import Index, Relation, Table
+
+SET_TYPES: Final[tuple[Literal["net", "port"], ...]] = ("net", "port")
 
 
 class Sets:
@@ -29,6 +33,7 @@ class Sets:
         policies: Table[PolicyId, Compiled],
         profiles: Table[str, Compiled],
         owners: Table[Key, Owner],
+        backends: Table[Key, Backends],
         inheritance: Inheritance[Any],
     ) -> None:
         self._policies, self._profiles, self._owners, self._inheritance = (
@@ -37,8 +42,11 @@ class Sets:
             owners,
             inheritance,
         )
+        self._backends = backends
         self._labels = inheritance.labels
         self._by_net = Index(owners, lambda _, owner: owner.nets)
+        self._by_address = Index(backends, lambda _, served: served.addresses)
+        self._by_service = Index(backends, lambda _, served: (served.service,))
         self._policies_using = Index(policies, lambda _, compiled: _ids(compiled))
         self._profiles_using = Index(profiles, lambda _, compiled: _ids(compiled))
 
@@ -63,6 +71,8 @@ class Sets:
                 On(owners, self._brought),
                 On(inheritance.labels, self._relabelled),
                 On(self.matched.table, self._rematched),
+                On(backends, self._served),
+                On(self.specs, self._asked),
             ),
         )
 
@@ -77,13 +87,26 @@ class Sets:
         return None
 
     def _member(self, key: SetMember) -> Literal[True] | None:
-        """Whether some owner that the set selects brings this address, or listens on this port there."""
+        """Whether some owner that the set selects brings this address, or listens on this port there.
+
+        Of a service: whether one of its slices says so.
+        """
         id_, member = key
         spec = self.specs.get(id_)
         if spec is None:
             return None
         port = member if isinstance(member, PortMember) else None
         net = member.address if isinstance(member, PortMember) else member
+        if spec.info.service:
+            for slice_key in self._by_address[net]:
+                served = self._backends.get(slice_key)
+                if (
+                    served is not None
+                    and served.service == spec.info.service
+                    and (port is None or (port.protocol, port.port) in served.ports)
+                ):
+                    return True
+            return None
         for owner_key in self._by_net[net]:
             owner = self._owners.get(owner_key)
             if (
@@ -93,6 +116,26 @@ class Sets:
             ):
                 return True
         return None
+
+    def _served(self, _key: Key, before: Backends | None, now: Backends | None) -> Iterator[SetMember]:
+        """What a slice said of a service, and what it says, where the two differ."""
+        services = {each.service for each in (before, now) if each is not None}
+        for spec in (service_set(service, type_) for service in services for type_ in SET_TYPES):
+            if spec.id in self.specs or self.specs.before(spec.id) is not None:
+                held, holds = (
+                    set(_members_of(each, spec.info) if each and each.service == spec.info.service else ())
+                    for each in (before, now)
+                )
+                yield from (SetMember(spec.id, member) for member in held ^ holds)
+
+    def _asked(self, id_: SetId, before: SetSpec | None, now: SetSpec | None) -> Iterator[SetMember]:
+        """All that serves a service whose set is needed now, or no more. Of slices that changed ``_served`` tells."""
+        spec = now or before
+        if spec is not None and spec.info.service:
+            for slice_key in self._by_service[spec.info.service]:
+                served = self._backends.get(slice_key)
+                for member in _members_of(served, spec.info) if served else ():
+                    yield SetMember(id_, member)
 
     def _brings(self, owner: Owner, sets: Iterable[SetId]) -> Iterator[SetMember]:
         """What ``owner`` brings into each of ``sets``, of now or of before this batch."""
@@ -150,6 +193,18 @@ class Sets:
             owner = self._owners.get(key)
             if owner is not None:
                 yield from self._brings(owner, sets)
+
+
+def _members_of(served: Backends, info: SetInfo) -> Iterator[Cidr | PortMember]:
+    """What a slice brings into the set of its service that ``info`` describes."""
+    if info.type == "net":
+        yield from served.addresses
+    else:
+        yield from (
+            PortMember(address, protocol, port)
+            for address in served.addresses
+            for protocol, port in served.ports
+        )
 
 
 def _ids(compiled: Compiled) -> tuple[SetId, ...]:

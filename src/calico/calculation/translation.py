@@ -19,12 +19,14 @@ from typing import Final, NamedTuple
 from calico.model.fact import Update
 from calico.model.ipam import Record
 from calico.model.keys import KINDS, Key, key_of
-from calico.model.kubernetes_kinds import KubernetesObject
+from calico.model.kubernetes_kinds import EndpointSlice, KubernetesObject
 from calico.model.kubernetes_object import Conversion
 from calico.model.resource import Resource
 
-OBJECTS: Final = frozenset(word for word, kind in KINDS.items() if issubclass(kind, KubernetesObject))
-"""The kinds of keys whose facts are translated."""
+OBJECTS: Final = frozenset(
+    word for word, kind in KINDS.items() if issubclass(kind, KubernetesObject) and kind is not EndpointSlice
+)
+"""The kinds of keys whose facts are translated. Slices are facts themselves: rules match by them."""
 
 
 class Translation:
@@ -52,7 +54,7 @@ class Translation:
         updates = [
             update for each in dict.fromkeys(changed) for update in self._claim(key, each, claims.get(each))
         ]
-        return updates, _sentence(conversion)
+        return updates, sentence(conversion)
 
     def _claim(self, source: Key, key: Key, value: Resource | None) -> Iterator[Update]:
         """``source`` says ``value`` of ``key`` now: what follows from that."""
@@ -103,7 +105,7 @@ def translated(facts: Mapping[Key, Resource]) -> Translated:
         conversion = _meaning(facts[key])
         made |= {key_of(resource): resource for resource in conversion.resources}
         if conversion.problems:
-            problems[key] = _sentence(conversion)
+            problems[key] = sentence(conversion)
     return Translated(made | stored, problems)
 
 
@@ -118,7 +120,7 @@ def _meaning(value: Resource | Record | None) -> Conversion:
             return Conversion((value,))
 
 
-def _sentence(conversion: Conversion) -> str:
+def sentence(conversion: Conversion) -> str:
     """All that is wrong."""
     return "; ".join(
         ": ".join(part for part in (each.field, each.explanation) if part) for each in conversion.problems

@@ -30,6 +30,7 @@ from calico.model.kubernetes_object import (
 )
 from calico.model.kubernetes_policy import network_policy
 from calico.model.kubernetes_selector import ORCHESTRATOR, ORCHESTRATOR_LABEL
+from calico.model.kubernetes_service import endpoint_slice
 from calico.model.names import BadName, EndpointName, interface_name
 from calico.model.policy import Profile, ProfileSpec, Rule
 from calico.model.resource import Metadata
@@ -213,7 +214,7 @@ def _ports(container: Object) -> Iterator[WorkloadPort]:
 
 
 def _nothing(document: Object) -> Conversion:
-    """Services and their endpoints say nothing by themselves: rules may name them."""
+    """A service says nothing by itself: rules that name it go by its EndpointSlices."""
     return Origin.of(document).became()
 
 
@@ -222,7 +223,7 @@ _FUNCTIONS: Final[dict[tuple[str, str], Callable[[Object], Conversion]]] = {
     ("v1", "ServiceAccount"): service_account,
     ("v1", "Pod"): pod,
     ("v1", "Service"): _nothing,
-    ("discovery.k8s.io/v1", "EndpointSlice"): _nothing,
+    ("discovery.k8s.io/v1", "EndpointSlice"): endpoint_slice,
     ("networking.k8s.io/v1", "NetworkPolicy"): network_policy,
     ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"): cluster_network_policy,
 }

@@ -148,20 +148,8 @@ class Pod(KubernetesObject, frozen=True, kw_only=True, tag=True):
     status: Tree | None = None
 
 
-class _Unused(KubernetesObject, frozen=True, kw_only=True):
-    """A kind that is kept for rules with a ``services`` match, which match nothing yet."""
-
-    def not_done(self) -> Findings:
-        """All of it."""
-        yield Finding(
-            (),
-            f"a {self.kind} is stored, but no rule can match by service yet",
-            "match by selector or by nets instead",
-        )
-
-
-class Service(_Label, _Unused, frozen=True, kw_only=True, tag=True):
-    """A name for what some pods serve."""
+class Service(_Label, frozen=True, kw_only=True, tag=True):
+    """A name for what some pods serve; rules that name it go by its EndpointSlices."""
 
     PLURAL: ClassVar[str] = "services"
     NAMESPACED: ClassVar[bool] = True
@@ -179,9 +167,17 @@ class Service(_Label, _Unused, frozen=True, kw_only=True, tag=True):
     spec: Tree | None = None
     status: Tree | None = None
 
+    def not_done(self) -> Findings:
+        """Where there is no Kubernetes, nobody makes slices of it."""
+        yield Finding(
+            (),
+            "nothing follows from a Service alone: rules that name it go by its EndpointSlices",
+            "apply those, too, each with the label kubernetes.io/service-name",
+        )
 
-class EndpointSlice(_Unused, frozen=True, kw_only=True, tag=True):
-    """Some of the addresses that serve a service."""
+
+class EndpointSlice(KubernetesObject, frozen=True, kw_only=True, tag=True):
+    """Some of the addresses that serve a service, and their ports: what rules with a ``services`` match mean."""
 
     PLURAL: ClassVar[str] = "endpointslices"
     NAMESPACED: ClassVar[bool] = True

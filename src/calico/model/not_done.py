@@ -81,14 +81,6 @@ def _rules(rules: Iterable[Rule], path: Path) -> Findings:
                 "requests are not looked into, so the rule matches nothing and allows nothing",
                 "if the whole port may be allowed, write the rule without http",
             )
-        for side, entity in (("source", rule.source), ("destination", rule.destination)):
-            if entity.services is not None:
-                lost = "" if rule.action == "Allow" else ", and what it is meant for goes on to the next rule"
-                yield Finding(
-                    (*where, side, "services"),
-                    f"services are not looked up, so the rule matches nothing{lost}",
-                    "name the workloads behind the service with selector, or its addresses with nets",
-                )
 
 
 def workload_endpoint(spec: WorkloadEndpointSpec) -> Findings:

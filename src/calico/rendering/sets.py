@@ -158,3 +158,5 @@ def _words(info: SetInfo | None) -> str:
     if info is None:
         return ""
     return f"port {info.port_name} of {info.selector}" if info.type == "port" else info.selector
+    if info.service:
+        return f"service {info.service}"

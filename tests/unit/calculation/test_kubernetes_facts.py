@@ -263,7 +263,7 @@ def test_an_object_that_nests_too_deep_closes() -> None:
     }
 
 
-def test_services_change_nothing_yet() -> None:
+def test_services_that_no_rule_asks_for_change_nothing() -> None:
     """They stand for nothing, and nothing is wrong with them."""
     world = World(SHOP, WEB)
     service = Service(metadata=metadata("web", "shop"), spec={"ports": [{"port": 80}]})

@@ -131,15 +131,6 @@ def test_excluding_a_whole_family_leaves_the_other() -> None:
     assert row(rule(source={"not_nets": ["0.0.0.0/0", "::/0"]})).never
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{"http": HTTPMatch(methods=["GET"])}, {"source": {"services": ServiceMatch(name="dns")}}],
-)
-def test_what_cannot_be_judged_here_never_matches(fields: dict) -> None:
-    """A layer 7 match, or a service nobody knows, matches no packet."""
-    assert row(rule(**fields)).never
-
-
 BROKEN = [
     {"protocol": "nonsense"},
     {"protocol": 0},
@@ -162,6 +153,10 @@ BROKEN = [
     {"protocol": "TCP", "destination": {"ports": ["9:8"]}},
     {"protocol": "TCP", "destination": {"ports": ["1:65536"]}},
     {"protocol": "TCP", "destination": {"not_ports": ["a:b"]}},
+    {"http": HTTPMatch(methods=["GET"])},
+    {"protocol": "TCP", "destination": {"ports": [80]}, "http": HTTPMatch()},
+    {"source": {"services": ServiceMatch(namespace="red")}},
+    {"destination": {"services": ServiceMatch(name="web")}},
 ]
 
 
@@ -189,8 +184,9 @@ def test_one_broken_rule_leaves_the_others_alone() -> None:
     assert result.row.ingress[0].protocol == 6
 
 
-def test_a_denied_http_match_is_broken() -> None:
-    """Only Allow may ask for layer 7: a Deny that cannot be judged denies all."""
-    result = compiled(rule("Deny", http=HTTPMatch(methods=["GET"])))
-    assert result.row.ingress[0].never is False
-    assert len(result.problems) == 1
+def test_a_match_on_requests_is_refused_loudly() -> None:
+    """A rule with http allows nothing, and whoever reads the problem learns which rule it is and why."""
+    result = compiled(rule(), rule(http=HTTPMatch(methods=["GET"])))
+    assert result.row.ingress[1].never
+    (problem,) = result.problems
+    assert problem.startswith("ingress rule 1 is not usable and matches nothing: requests are not looked into")

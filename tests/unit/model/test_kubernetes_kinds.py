@@ -325,11 +325,11 @@ def test_what_kubernetes_refuses_is_refused(text: str, sentence: str) -> None:
     assert re.search(sentence, refused(text))
 
 
-@pytest.mark.parametrize("kind", ["Service", "EndpointSlice"])
-def test_services_are_kept_for_later(kind: str) -> None:
-    """They are stored, and whoever writes one is told that no rule can use it yet."""
-    (finding,) = read(kind).not_done()
-    assert "no rule can match by service yet" in finding.message
+def test_a_service_does_nothing_without_its_slices() -> None:
+    """Whoever writes a Service is told that rules go by its EndpointSlices; of a slice there is nothing to tell."""
+    (finding,) = read("Service").not_done()
+    assert "EndpointSlices" in finding.message
+    assert [*read("EndpointSlice").not_done()] == []
 
 
 @pytest.mark.parametrize("kind", sorted(OBJECTS.keys() - {"Service", "EndpointSlice"}))

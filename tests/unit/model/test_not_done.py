@@ -20,8 +20,7 @@ ENDPOINT = {"node": "n", "orchestrator": "k8s", "pod": "p", "endpoint": "eth0"}
     [
         ("NetworkPolicy", {"ingress": [{"action": "Allow"}]}, {}),
         ("NetworkPolicy", {"ingress": ALLOW_HTTP}, {"ingress.0.http": "allows nothing"}),
-        ("NetworkPolicy", {"ingress": SERVICE}, {"ingress.0.source.services": "goes on to the next rule"}),
-        ("Profile", {"egress": [{"action": "Allow", "destination": {"services": {"name": "a"}}}]}, {"egress.0.destination.services": "matches nothing"}),
+        ("NetworkPolicy", {"ingress": SERVICE}, {}),
         ("GlobalNetworkPolicy", {"applyOnForward": True}, {"applyOnForward": "begins or ends at the host"}),
         ("GlobalNetworkPolicy", {"applyOnForward": True, "doNotTrack": True}, {"doNotTrack": "not enforced"}),
         ("GlobalNetworkPolicy", {"applyOnForward": True, "preDNAT": True}, {"preDNAT": "not enforced"}),
