@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 if TYPE_CHECKING:
     from calico.cli.stores import Location
     from calico.datastore.api import Entry, Store
+    from calico.model.keys import Key
 
 PATIENCE = 1.5
 """After how many seconds a store that does not answer has nothing to offer."""
@@ -114,6 +115,7 @@ def _stored(ctx: click.Context, kind: str) -> list[tuple[str, str]]:
     """Namespace and name of everything of a kind; nothing where there is no store, or none that may be read."""
     from calico.cli.stores import Choice, locate
     from calico.datastore.api import StoreError
+    from calico.model.ipam_kinds import VIEWS
     from calico.model.keys import kind_prefix, parse_path
 
     try:
@@ -124,8 +126,23 @@ def _stored(ctx: click.Context, kind: str) -> list[tuple[str, str]]:
         listing = _listing(location, kind_prefix(kind))
     except (click.ClickException, StoreError, OSError):
         return []
-    keys = [parse_path(entry.path) for entry in listing]
-    return [(key.namespace, key.name) for key in keys if key is not None and key.kind == kind]
+    keys = ((parse_path(entry.path), entry) for entry in listing)
+    if kind not in VIEWS:
+        return [(key.namespace, key.name) for key, _ in keys if key is not None and key.kind == kind]
+    return [
+        ("", name) for key, entry in keys if key and key.kind == kind and (name := _view_name(key, entry))
+    ]
+
+
+def _view_name(key: Key, entry: Entry) -> str:
+    """What a record is called as the resource that people see; empty where it cannot be read."""
+    from calico.model.codec import decode_resource
+    from calico.model.errors import ModelError
+
+    try:
+        return decode_resource(key, entry.value, entry.revision).metadata.name
+    except ModelError:
+        return ""
 
 
 def _listing(location: Location, prefix: str) -> tuple[Entry, ...]:

@@ -39,8 +39,11 @@ from calico.model.validation import defaulted
 
 _IDENTITY: Final = Key("ClusterInformation", "default")
 
-KUBERNETES_POLICY: Final = "knp.default."
-"""How the names of policies begin that are made of Kubernetes' own."""
+_OF_KUBERNETES: Final = {
+    "NetworkPolicy": (("knp.default.",), "netpol"),
+    "GlobalNetworkPolicy": (("kcnp.kube-admin.", "kcnp.kube-baseline."), "clusternetworkpolicy"),
+}
+"""How the names of policies begin that are made of Kubernetes' own, by kind; and what calicoctl calls those."""
 
 IN_TIERS: Final = ("NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy")
 """The kinds whose resources belong to a tier that somebody made."""
@@ -238,5 +241,11 @@ def judge_owner(key: Key) -> None:
     kind = KINDS.get(key.kind)
     if kind is not None and kind.READ_ONLY:
         raise _refuse(kind.READ_ONLY)
-    if key.kind == "NetworkPolicy" and key.name.startswith(KUBERNETES_POLICY):
-        raise _refuse("it belongs to a policy of Kubernetes", "change that one through the Kubernetes API")
+    prefixes, word = _OF_KUBERNETES.get(key.kind, ((), ""))
+    for prefix in prefixes:
+        if key.name.startswith(prefix):
+            raise _refuse(
+                "it belongs to a policy of Kubernetes",
+                "change that one through the Kubernetes API, or where this store holds it as"
+                f" {word} {key.name.removeprefix(prefix)}",
+            )

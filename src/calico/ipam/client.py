@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from msgspec import structs
 
-from calico.datastore.api import Conflict, Entry, Store, Unavailable
+from calico.datastore.api import Conflict, Denied, Entry, Store, Unavailable
 from calico.ipam import block as blocks
 from calico.ipam import plan
 from calico.model import codec
@@ -176,6 +176,9 @@ class Client:
                 await self._store.put(path, _over(stored.raw, changed), revision=stored.revision)
             except Conflict:
                 pass
+            except Denied:  # nothing was written, and will not be
+                await self._count(handle, str(cidr), -len(addresses))
+                raise
             except Unavailable:
                 # It may have been written. What tells is the sequence number noted with each address.
                 now = await self._block(cidr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from calico.cli.main import COMMANDS, root
+from calico.datastore.sqlite import SQLiteStore
+from calico.model.codec import encode
+from calico.model.ipam import BlockAffinity, IPAMBlock
+from calico.model.keys import Key
 
 MANIFEST = """\
 apiVersion: projectcalico.org/v3
@@ -127,3 +132,22 @@ def test_the_script_of_each_shell_asks_the_program_by_its_name(shell: str, progr
     result = CliRunner().invoke(root, ["completion", shell], prog_name=program)
     assert result.exit_code == 0
     assert f"_{program.upper()}_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_records_of_ipam_are_offered_as_they_are_shown(complete: Complete, tmp_path: Path) -> None:
+    """By the names of what people see, of the kind that is asked for, and of the others nothing."""
+
+    async def fill() -> None:
+        store = SQLiteStore(tmp_path / "data" / "calico.db")
+        block = IPAMBlock(cidr="10.1.0.0/30", allocations=[None] * 4, unallocated=[0, 1, 2, 3])
+        await store.create(Key("IPAMBlock", "10.1.0.0/30").path, encode(block))
+        affinity = encode(BlockAffinity(state="confirmed"))
+        await store.create(Key("BlockAffinity", "10.1.0.0/30", "host:one").path, affinity)
+        await store.create(Key("BlockAffinity", "10.1.0.4/30", "host:one").path, b"[]")
+        await store.close()
+
+    asyncio.run(fill())
+
+    assert complete("get", "ipamblocks", "") == ["10-1-0-0-30"]
+    assert complete("get", "blockaffinities", "") == ["one-10-1-0-0-30"]
+    assert complete("get", "ipamhandles", "") == []

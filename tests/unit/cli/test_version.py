@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import calico
-from calico.cli.compatibility import mismatch, remark
+from calico.cli.compatibility import mismatch, refuse_mismatch, remark
 from calico.cli.main import COMMANDS, root
+from calico.datastore.api import Denied, Entry, StoreError, Unavailable
+from calico.datastore.memory import MemoryStore
 from calico.datastore.sqlite import SQLiteStore
 from calico.model.keys import Key
 
@@ -119,6 +121,24 @@ def test_commands_refuse_a_cluster_that_they_do_not_understand(run: Run, tmp_pat
     assert run("get", "nodes", "--allow-version-mismatch").stdout == "NAME\n"
     assert run("--allow-version-mismatch", "get", "nodes").stdout == "NAME\n"
     assert "run by Calico v4.1.0" in run("version").stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"), [(Denied("not for you"), True), (Unavailable("it is gone"), False)]
+)
+def test_who_may_not_read_the_version_works_all_the_same(error: StoreError, passes: bool) -> None:
+    """A store that refuses this one key may allow the rest; one that is lost allows nothing."""
+
+    class Guarded(MemoryStore):
+        async def get(self, path: str) -> Entry | None:
+            del path
+            raise error
+
+    if passes:
+        asyncio.run(refuse_mismatch(Guarded()))
+    else:
+        with pytest.raises(Unavailable, match="gone"):
+            asyncio.run(refuse_mismatch(Guarded()))
 
 
 # --- options of every command ------------------------------------------------------------------------

@@ -174,8 +174,12 @@ def test_a_pool_takes_blocks_as_they_are() -> None:
 def test_policies_of_kubernetes_are_not_ours_to_change() -> None:
     """They follow the Kubernetes API, and would come back."""
     policy = _make("NetworkPolicy", "knp.default.web", {})
-    assert "Kubernetes API" in _refused([], policy)
-    assert "Kubernetes API" in _not_deleted([policy], key_of(policy))
+    for sentence in (_refused([], policy), _not_deleted([policy], key_of(policy))):
+        assert "Kubernetes API" in sentence
+        assert sentence.endswith(" as netpol web")
+    assert _not_deleted([], Key("GlobalNetworkPolicy", "kcnp.kube-admin.web")).endswith(
+        " as clusternetworkpolicy web"
+    )
 
 
 def test_initialise_stores_the_built_in_tiers_once() -> None:

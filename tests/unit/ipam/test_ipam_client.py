@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calico.datastore.api import Entry, Listing, Store, Unavailable
+from calico.datastore.api import Denied, Entry, Listing, Store, Unavailable
 from calico.datastore.faulty import FaultyStore
 from calico.datastore.memory import MemoryStore
 from calico.ipam import block as blocks
@@ -461,5 +461,28 @@ def test_release_frees_what_this_host_has_and_nothing_else() -> None:
             "other": 1,
         }
         assert await mine.release(freed) == []
+
+    run(body())
+
+
+def test_who_may_not_write_blocks_is_told_at_once() -> None:
+    """No block is read again to see whether it was written after all, and the handle counts nothing."""
+
+    class Guarded(FaultyStore):
+        async def put(
+            self, path: str, value: bytes, *, revision: int | None, lease: int | None = None
+        ) -> int:
+            if "/assignment/" in path:
+                self.calls.clear()
+                raise Denied("this user may not do this")
+            return await super().put(path, value, revision=revision, lease=lease)
+
+    async def body() -> None:
+        memory = await world(SMALL)
+        guarded = Guarded(memory)
+        with pytest.raises(Denied):
+            await Client(guarded, "a").auto_assign(1, 0, "h", {})
+        assert guarded.calls == ["get", "delete"]  # of the handle
+        assert (await picture(memory)).handles == {}
 
     run(body())
