@@ -10,7 +10,7 @@ has no say. A host never polices its own traffic to itself and to its local work
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
@@ -168,6 +168,14 @@ class World:
         )
         return Flow(first, last, packet)
 
+    def find(self, text: str) -> Sequence[End]:
+        """Where ``text``, an end as ``decide`` knows them, leads to; raises UnknownEndError."""
+        return self._ends.find(text)
+
+    def instead(self, facts: Mapping[Key, Resource]) -> World:
+        """A world of other facts, with the same settings."""
+        return World(facts, self._settings)
+
     def judge(self, flow: Flow) -> Decision:
         """What becomes of ``flow``."""
         source, destination, packet = flow
@@ -263,23 +271,15 @@ class _Documents:
             except InvalidResources as error:
                 self._wrong += error.problems
             return
+        if (version, kind) == (DISCOVERY, EndpointSlice.__name__):
+            self._slice(plain)
+            return
         conversion = kubernetes.convert(plain)
         self.converted += map(defaulted, conversion.resources)
         self.unconverted += conversion.problems
         if (version, kind) == ("v1", "Pod") and not conversion.resources and not conversion.problems:
             self.host_pods += _host_pod(plain)
 
-
-def _host_pod(pod: Mapping[str, Any]) -> Iterator[HostPod]:
-        if (version, kind) == (DISCOVERY, EndpointSlice.__name__):
-            self._slice(plain)
-            return
-    """The pod, if it is one that uses its host's network."""
-    match pod:
-        case {"metadata": {"name": name, **metadata}, "spec": {"hostNetwork": True, "nodeName": str(node)}}:
-            status = pod.get("status")
-            given = (
-                []
     def _slice(self, plain: Any) -> None:
         """Rules go by slices as they are; of one that is wrong in part the rest counts."""
         import msgspec
@@ -290,6 +290,14 @@ def _host_pod(pod: Mapping[str, Any]) -> Iterator[HostPod]:
             remedy = "write it as Kubernetes has it; until then it is as good as absent"
             self.unconverted.append(problem(plain, str(error), remedy, ()))
 
+
+def _host_pod(pod: Mapping[str, Any]) -> Iterator[HostPod]:
+    """The pod, if it is one that uses its host's network."""
+    match pod:
+        case {"metadata": {"name": name, **metadata}, "spec": {"hostNetwork": True, "nodeName": str(node)}}:
+            status = pod.get("status")
+            given = (
+                []
                 if not isinstance(status, dict)
                 else [*(status.get("podIPs") or ()), {"ip": status.get("podIP")}]
             )

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "datastore": ("calico.cli.datastore:datastore", "Move everything to another store; lock it meanwhile."),
     "convert": ("calico.cli.convert:convert", "Turn manifests of Calico v1 into today's format."),
     "delete": ("calico.cli.resources:delete", "Delete resources by file or by name."),
+    "explain": ("calico.cli.explain:explain", "Say why a flow is allowed or denied."),
     "get": ("calico.cli.get:get", "Show resources."),
     "label": ("calico.cli.label:label", "Set or remove labels of a resource."),
     "patch": ("calico.cli.patch:patch", "Change some fields of a resource."),
