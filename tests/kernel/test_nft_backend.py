@@ -120,9 +120,9 @@ def host() -> Iterator[Host]:
         yield Host(space)
 
 
-def test_a_fresh_start_lacks_both_tables_and_then_nothing(host: Host) -> None:
+def test_a_fresh_start_lacks_all_tables_and_then_nothing(host: Host) -> None:
     """The first sync makes the tables and says that they were missing; a second one, and a check, find nothing."""
-    assert host.sync() == [Drift(4, "table calico", "missing"), Drift(6, "table calico", "missing")]
+    assert host.sync() == [Drift(family, "table calico", "missing") for family in (4, 6, "arp")]
     text = host.ruleset()
     assert host.check() == []
     assert host.sync() == []

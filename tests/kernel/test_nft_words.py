@@ -62,6 +62,11 @@ def matches(family: Family) -> Iterator[tuple[ast.Match, ...]]:
     yield (ast.CtState(("untracked", "invalid", "new")),)
     yield (ast.CtState(("invalid",)),)
     yield (ast.ReversePathFails(),)
+    ways: tuple[Literal["original", "reply"], ...] = ("original", "reply")
+    for way in ways:
+        for net in NETS[family][:2]:
+            yield (ast.CtState(("related",)), ast.CtSource(way, parse_cidr(net)))
+    yield (ast.Limit(2, 10),)
     yield (
         ast.Protocol(6),
         ast.Ports("source", ((1024, 65535),)),
@@ -88,6 +93,9 @@ def statements() -> Iterator[tuple[ast.Statement, ...]]:
     yield (ast.SetMark(5, 0xFFFFFFFF), ast.Drop())
     yield (ast.Log('a "quoted" $prefix: '),)
     yield (ast.Log("x: "), ast.Reject())
+    yield (ast.Log("x: ", "10/second"),)
+    yield (ast.Log("x: ", "9999/day", 9999),)
+    yield (ast.SetMark(5, 0xFFFFFFFF), ast.Log("x: ", "60/minute", 1))
     yield (ast.Reject(),)
     yield (ast.Jump("cali-pi-x"),)
     yield (ast.Goto("cali-pi-x"),)

@@ -27,6 +27,8 @@ class Packet:
     way_out: str = ""
     state: str = "new"
     dnat: bool = False
+    flow: tuple[Cidr, Cidr] | None = None
+    """Of the flow that it belongs to: who began it, and who answers."""
     false_source: bool = False
     local: frozenset[Cidr] = frozenset()
     mark: int = 0
@@ -143,6 +145,10 @@ def holds(table: ast.Table, match: ast.Match, packet: Packet) -> bool:
             return packet.state in states
         case ast.CtDnat(negate):
             return packet.dnat != negate
+        case ast.CtSource(direction, net):
+            return packet.flow is not None and net.contains(packet.flow[direction == "reply"])
+        case ast.Limit():
+            return True
         case ast.Mark(value, mask, negate):
             return (packet.mark & mask == value) != negate
         case ast.ReversePathFails():

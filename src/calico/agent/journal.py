@@ -76,7 +76,8 @@ class Journal:
         """Others had changed something, and it was put right."""
         at = _moment()
         for drift in drifts:
-            description = f"IPv{drift.family} {drift.what}: {drift.found}"
+            family = "ARP" if drift.family == "arp" else f"IPv{drift.family}"
+            description = f"{family} {drift.what}: {drift.found}"
             log.warning("repaired what was changed by others: %s", description)
             self._repairs.append({"at": at, "what": description})
             self._repair_count += 1

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from calico.model.address import Family
-from calico.ruleset.ast import Change, Table
+from calico.ruleset.ast import Change, Table, TableFamily
 
 
 class ProgrammingError(Exception):
@@ -37,7 +36,7 @@ class Missing(ProgrammingError):
 class Drift(NamedTuple):
     """Something that the kernel held otherwise than desired, and that was repaired."""
 
-    family: Family
+    family: TableFamily
     what: str
     """The object, e.g. "table calico", "chain filter-FORWARD", "set cali40s:..."."""
     found: str
@@ -58,7 +57,7 @@ class Backend(Protocol):
         """
         ...
 
-    def sync(self, desired: Mapping[Family, Table]) -> list[Drift]:
+    def sync(self, desired: Mapping[TableFamily, Table]) -> list[Drift]:
         """Read the kernel, bring it to ``desired`` with the smallest change, and say what was different.
 
         Works from any state: nothing there, a former run's state, someone else's edits. Existing rules go on
@@ -67,7 +66,7 @@ class Backend(Protocol):
         """
         ...
 
-    def check(self, desired: Mapping[Family, Table]) -> list[Drift]:
+    def check(self, desired: Mapping[TableFamily, Table]) -> list[Drift]:
         """What differs from ``desired``, without changing anything."""
         ...
 

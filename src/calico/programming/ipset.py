@@ -85,7 +85,7 @@ def plan_change(
     describes anew. ``lingering``: sets that were to be destroyed and are still there, with their old members.
     """
     plan = SetPlan()
-    family = change.family
+    family = ast.address_family(change.family)
     for name, kind in change.sets.items():
         kernel_name = kernel_set_name(family, name)
         if kind is None:

@@ -82,22 +82,19 @@ class Iptables:
         before: list[str] = []
         after: list[str] = []
         doomed: set[str] = set(self._lingering)
-        for change in changes:
-            if not change:
-                continue
-            table = self._tables.setdefault(change.family, ast.Table(change.family))
-            if change.family not in self._compilers:
-                self._compilers[change.family] = Compiler(table)
+        known = [(change.family, change) for change in changes if change and change.family != "arp"]
+        for family, change in known:
+            table = self._tables.setdefault(family, ast.Table(family))
+            if family not in self._compilers:
+                self._compilers[family] = Compiler(table)
             kept = {n: frozenset(table.members[n]) for n, s in change.sets.items() if s and n in table.sets}
             applied(table, change)
-            self._compilers[change.family].forget(
-                change.chains, {*change.maps, *change.new_maps, *change.gone_maps}
-            )
+            self._compilers[family].forget(change.chains, {*change.maps, *change.new_maps, *change.gone_maps})
             plan = ipset.plan_change(change, table, kept, self._lingering)
             before += plan.before
             after += plan.after
             doomed |= plan.destroy
-        images = {change.family: self._images(change.family) for change in changes if change}
+        images = {family: self._images(family) for family, _ in known}
         ipset.write(before)
         edits = {
             (family, table): difference(self._written.get(family, {}).get(table, Image()), image)
@@ -109,10 +106,10 @@ class Iptables:
         self._destroy(doomed - self._desired_sets())
         self._in_step = True
 
-    def sync(self, desired: Mapping[Family, ast.Table]) -> list[Drift]:
+    def sync(self, desired: Mapping[ast.TableFamily, ast.Table]) -> list[Drift]:
         """Bring the kernel to ``desired`` from whatever it holds; see ``Backend.sync``."""
         self._in_step = False
-        self._tables = {family: _copy(table) for family, table in desired.items()}
+        self._tables = _ip_tables(desired)
         self._compilers = {family: Compiler(table) for family, table in self._tables.items()}
         report: list[Drift] = []
         for attempt in range(_ATTEMPTS):
@@ -132,10 +129,11 @@ class Iptables:
                 return report
         raise AssertionError("the last attempt returns or raises")
 
-    def check(self, desired: Mapping[Family, ast.Table]) -> list[Drift]:
+    def check(self, desired: Mapping[ast.TableFamily, ast.Table]) -> list[Drift]:
         """What differs from ``desired``, without changing anything."""
-        images = {family: _images(Compiler(table)) for family, table in desired.items()}
-        plan = ipset.plan_sync(desired, ipset.read(), self._lingering)
+        tables = _ip_tables(desired)
+        images = {family: _images(Compiler(table)) for family, table in tables.items()}
+        plan = ipset.plan_sync(tables, ipset.read(), self._lingering)
         return [*plan.faults, *self._drifts(self._compare(images), images)]
 
     def remove(self) -> None:
@@ -264,6 +262,11 @@ def _images(compiler: Compiler) -> Images:
         return compiler.images()
     except ValueError as error:
         raise Rejected(f"the ruleset cannot be written for iptables: {error}") from error
+
+
+def _ip_tables(desired: Mapping[ast.TableFamily, ast.Table]) -> dict[Family, ast.Table]:
+    """What there is to write, as copies: iptables knows nothing of ARP."""
+    return {family: _copy(table) for family, table in desired.items() if family != "arp"}
 
 
 def _copy(table: ast.Table) -> ast.Table:

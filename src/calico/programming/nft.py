@@ -1,4 +1,4 @@
-"""The nftables back end: our tables ``ip calico`` and ``ip6 calico``, and nobody else's.
+"""The nftables back end: our tables called ``calico`` of ip, ip6 and arp, and nobody else's.
 
 In:   ``Change`` and ``Table`` values of ``calico.ruleset.ast``.
 Out:  the kernel's tables, one atomic transaction a family.
@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from calico.model.address import Family
 from calico.programming.backend import Drift, ProgrammingError, Rejected
 from calico.programming.libnftables import Runner, TooBig, runner
 from calico.ruleset import nft, nftstate
-from calico.ruleset.ast import Change, Table
+from calico.ruleset.ast import Change, Table, TableFamily
 
 PART: Final = 5000
 """Elements in one transaction, once the kernel has refused a large one."""
@@ -32,7 +31,7 @@ class Nftables:
     def __init__(self, run: Runner | None = None) -> None:
         self._given = run
         self._opened: Runner | None = None
-        self._held: dict[Family, nft.Held] = {}
+        self._held: dict[TableFamily, nft.Held] = {}
         self._learned = nftstate.Learned()
 
     @property
@@ -55,7 +54,7 @@ class Nftables:
                 self._forget(family)
                 raise
 
-    def sync(self, desired: Mapping[Family, Table]) -> list[Drift]:
+    def sync(self, desired: Mapping[TableFamily, Table]) -> list[Drift]:
         """Bring the kernel to ``desired``, and say what was different."""
         drift: list[Drift] = []
         for family, table in desired.items():
@@ -68,7 +67,7 @@ class Nftables:
             drift += [Drift(family, what, found) for what, found in differences]
         return drift
 
-    def check(self, desired: Mapping[Family, Table]) -> list[Drift]:
+    def check(self, desired: Mapping[TableFamily, Table]) -> list[Drift]:
         """What differs from ``desired``; reads only."""
         return [
             Drift(family, what, found)
@@ -77,7 +76,7 @@ class Nftables:
         ]
 
     def remove(self) -> None:
-        """Take our two tables away; no rule elsewhere is ours."""
+        """Take our tables away; no rule elsewhere is ours."""
         for family in nft.NFT_FAMILY:
             self._forget(family)
             if self._read(family) is not None:
@@ -98,9 +97,9 @@ class Nftables:
             for part in nft.split(transaction, PART):
                 self._runner.run(part.text())
 
-    def _read(self, family: Family) -> nftstate.Snapshot | None:
+    def _read(self, family: TableFamily) -> nftstate.Snapshot | None:
         listed = self._runner.list_table(nft.NFT_FAMILY[family], nft.TABLE)
         return None if listed is None else nftstate.read(listed, family)
 
-    def _forget(self, family: Family) -> None:
+    def _forget(self, family: TableFamily) -> None:
         self._held.pop(family, None)

@@ -16,6 +16,7 @@ from typing import Final
 from calico.desired import Direction, EndpointRow, Origin, PolicyId, TierRow
 from calico.model.numbers import UDP
 from calico.model.settings import Settings
+from calico.rendering.own import ERRORS_CHAIN
 from calico.rendering.policy import deny
 from calico.ruleset import ast, names
 
@@ -75,7 +76,7 @@ def render_endpoint(chain: EndpointChain, settings: Settings) -> ast.Chain:
     """The rules of ``chain``; the same for both families."""
     accept, pass_ = settings.accept_mark, settings.pass_mark
     denied = deny(settings)
-    rules = _state_rules(settings)
+    rules = _state_rules(settings, from_workload=chain.kind == "fw")
     if failsafe := FAILSAFE_CHAIN.get(chain.kind):
         rules.append(ast.Rule((), (ast.Jump(failsafe),)))
     rules.append(ast.Rule((), (ast.SetMark(0, accept | pass_),)))
@@ -113,19 +114,24 @@ def render_endpoint(chain: EndpointChain, settings: Settings) -> ast.Chain:
     return ast.Chain(tuple(rules))
 
 
-def _state_rules(settings: Settings) -> list[ast.Rule]:
+def _state_rules(settings: Settings, *, from_workload: bool) -> list[ast.Rule]:
     """Packets of known flows are accepted outright, so that rules of the host's own cannot lose the replies.
 
     They stand here, behind the test of the interface: what is none of ours is neither accepted nor dropped.
+    What a workload relates to a flow must be one of its own: anybody can quote a flow in an ICMP error. Errors that
+    reach a workload quote its own, for the kernel compares the address that they are sent to.
     """
     accept = settings.accept_mark
-    rules = [
-        ast.Rule(
-            (ast.CtState(("established", "related")),),
-            (ast.SetMark(accept, accept), ast.Accept()),
-            comment="Known flows",
-        )
-    ]
+    known = (ast.SetMark(accept, accept), ast.Accept())
+    if from_workload:
+        rules = [
+            ast.Rule((ast.CtState(("established",)),), known, comment="Known flows"),
+            ast.Rule(
+                (ast.CtState(("related",)),), (ast.Jump(ERRORS_CHAIN),), comment="About flows of its own"
+            ),
+        ]
+    else:
+        rules = [ast.Rule((ast.CtState(("established", "related")),), known, comment="Known flows")]
     if not settings.disable_conntrack_invalid_check:
         rules.append(
             ast.Rule(

@@ -24,7 +24,7 @@ class Nat:
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
-        self._family: Family = draft.table.family
+        self._family: Family = ast.address_family(draft.table.family)
         self._pools: dict[Cidr, PoolRow] = {}
         self._active = False
 

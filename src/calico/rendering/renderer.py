@@ -31,6 +31,7 @@ from calico.rendering import static
 from calico.rendering.endpoint import EndpointChain, chain_of, render_endpoint
 from calico.rendering.host import WILDCARD, govern
 from calico.rendering.nat import Nat
+from calico.rendering.own import Own
 from calico.rendering.policy import deny, render_rules
 from calico.rendering.sets import FamilySets, Members, Uses, family_of
 from calico.ruleset import ast, names
@@ -74,6 +75,7 @@ class Renderer:
         self._known: dict[SetId, Members] = {}
         self._sets = {family: FamilySets(draft, self._known) for family, draft in self._drafts.items()}
         self._nat = {family: Nat(draft) for family, draft in self._drafts.items()}
+        self._own = Own(self._drafts, settings)
         self._rows: dict[PolicyId | str, PolicyRow] = {}
         self._workloads: dict[EndpointId, EndpointRow] = {}
         self._by_interface: dict[str, set[EndpointId]] = {}
@@ -92,9 +94,9 @@ class Renderer:
                 draft.put_chain(name, chain)
 
     @property
-    def tables(self) -> Mapping[Family, ast.Table]:
+    def tables(self) -> Mapping[ast.TableFamily, ast.Table]:
         """The whole desired state; to be read only, and only until the next ``update``."""
-        return {family: draft.table for family, draft in self._drafts.items()}
+        return {draft.table.family: draft.table for draft in (*self._drafts.values(), self._own.arp)}
 
     def update(
         self, delta: Delta, interfaces: Mapping[str, frozenset[Cidr]] | None = None
@@ -113,7 +115,7 @@ class Renderer:
             self._put_rules(profile, rules)
         self._update_endpoints(delta.endpoints, interfaces)
         self._render_dirty()
-        changes = (draft.take() for draft in self._drafts.values())
+        changes = (draft.take() for draft in (*self._drafts.values(), self._own.arp))
         return [change for change in changes if change]
 
     def _update_sets(self, delta: Delta) -> None:
@@ -191,6 +193,7 @@ class Renderer:
             wanted = (chain_of(row, "fw"), chain_of(row, "tw")) if row.active else (ast.Drop(), ast.Drop())
         self._put_entry(static.FROM_WORKLOADS, interface, wanted[0])
         self._put_entry(static.TO_WORKLOADS, interface, wanted[1])
+        self._own.put(interface, row, self._policed)
 
     def _update_hosts(self) -> None:
         """Host endpoints are few: who governs what is found out afresh, and only differences are written."""

@@ -81,7 +81,7 @@ class FamilySets:
     def __init__(self, draft: Draft, known: dict[SetId, Members]) -> None:
         self._draft = draft
         self._known = known
-        self._family = draft.table.family
+        self._family = ast.address_family(draft.table.family)
         self._names: dict[SetKey, str] = {}
         self._users: dict[SetKey, set[str]] = {}
         self._used: dict[str, frozenset[SetKey]] = {}
@@ -158,5 +158,3 @@ def _words(info: SetInfo | None) -> str:
     if info is None:
         return ""
     return f"port {info.port_name} of {info.selector}" if info.type == "port" else info.selector
-    if info.service:
-        return f"service {info.service}"

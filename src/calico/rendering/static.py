@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from calico.model.address import Family, parse_address
 from calico.model.settings import FailsafePort, Settings
+from calico.rendering.own import LINK_LOCAL, NEIGHBOURS_CHAIN
 from calico.rendering.policy import ICMP, deny
 from calico.ruleset import ast
 
@@ -134,6 +135,12 @@ def _input(settings: Settings) -> Iterator[ast.Rule]:
 
 def _workload_to_host(family: Family, settings: Settings) -> Iterator[ast.Rule]:
     if family == 6:
+        for kind in (_ROUTER_SOLICITATION, _NEIGHBOUR_SOLICITATION):
+            # These make neighbours of whoever sends them.
+            yield ast.Rule(
+                (ast.Protocol(ICMP[6]), ast.Icmp(kind), ast.Address("source", LINK_LOCAL)),
+                (ast.Jump(NEIGHBOURS_CHAIN),),
+            )
         for kind in _TO_HOST_ICMPV6:
             yield ast.Rule((ast.Protocol(ICMP[6]), ast.Icmp(kind)), (ast.Accept(),))
     yield ast.Rule((), (ast.Jump("cali-from-wl-dispatch"),))

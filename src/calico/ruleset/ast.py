@@ -6,7 +6,9 @@ Next: ``programming`` brings the kernel to them.
 
 One ``Table`` per address family; both families have chains of the same names. In nftables that is
 ``table ip calico`` and ``table ip6 calico``; in iptables each chain goes into every iptables table from
-whose hooks it can be reached. A packet that falls off the end of a base chain goes on to the host's own rules.
+whose hooks it can be reached. A third one, ``table arp calico``, judges who may ask for hardware addresses in
+whose name; iptables has nothing like it and leaves it out. A packet that falls off the end of a base chain goes
+on to the host's own rules.
 
 Set names, map names and chain names are unique within a family and short enough for both back ends.
 """
@@ -21,6 +23,14 @@ from calico.desired import Origin, PortMember
 from calico.model.address import Cidr, Family
 
 End = Literal["source", "destination"]
+TableFamily = Family | Literal["arp"]
+"""What a table is about. In "arp" an address is the IPv4 one of an ARP packet's sender or target."""
+
+
+def address_family(family: TableFamily) -> Family:
+    """The family of the addresses that a table speaks of."""
+    return 4 if family == "arp" else family
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,25 @@ class CtDnat:
 
 
 @dataclass(frozen=True, slots=True)
+class CtSource:
+    """Who sends in the flow that conntrack counts the packet to: ``original``: who began it, ``reply``: who answers.
+
+    For an ICMP error that is the flow which it quotes.
+    """
+
+    direction: Literal["original", "reply"]
+    net: Cidr
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Not more than ``burst`` packets at once and ``rate`` a second came to this rule so far; it has a count of its own."""
+
+    rate: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """``mark & mask == value`` (or, negated, not)."""
 
@@ -131,6 +160,8 @@ Match = (
     | Icmp
     | CtState
     | CtDnat
+    | CtSource
+    | Limit
     | Mark
     | ReversePathFails
     | LocalAddress
@@ -262,7 +293,7 @@ VerdictMap = Mapping[str, Verdict]
 class Table:
     """The whole desired state of one family. The one mutable value here: owned by whoever made it."""
 
-    family: Family
+    family: TableFamily
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, Set] = field(default_factory=dict)
     members: dict[str, set[Member]] = field(default_factory=dict)
@@ -286,7 +317,7 @@ class Change:
     ``maps`` gives changed entries; ``new_maps`` and ``gone_maps`` name maps that appear and vanish.
     """
 
-    family: Family
+    family: TableFamily
     chains: Mapping[str, Chain | None] = field(default_factory=dict)
     sets: Mapping[str, Set | None] = field(default_factory=dict)
     members: Mapping[str, MemberChange] = field(default_factory=dict)

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from calico.model.address import Family
-from calico.ruleset.ast import Chain, Change, Member, MemberChange, Set, Table, Verdict
+from calico.ruleset.ast import Chain, Change, Member, MemberChange, Set, Table, TableFamily, Verdict
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -73,7 +72,7 @@ def applied(table: Table, change: Change) -> Table:
 class Draft:
     """A table under edit. ``take`` gives what changed since the last ``take``; edits that cancel out are no change."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: TableFamily) -> None:
         self.table = Table(family)
         self._clear()
 

@@ -45,6 +45,7 @@ HASH_PREFIX: Final = "cali:"
 _CHAIN_LENGTH: Final = 28
 _COMMENT_LENGTH: Final = 200
 _LOG_PREFIX_LENGTH: Final = 29
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _FLAT: Final = 8
 """Entries of a verdict map up to which a list is as good as a tree."""
 _NAME_SAFE: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-")
@@ -177,7 +178,7 @@ class _Writer:
         self.calls: set[str] = set()
         self.maps: set[str] = set()
         self._source = source
-        self._family: Family = source.family
+        self._family: Family = ast.address_family(source.family)
         self._table = table
         self._kernel_name = kernel_name
         self._chain = kernel_name(name)
@@ -309,8 +310,10 @@ class _Writer:
                 return f"-j MARK --set-xmark {value:#x}/{mask | value:#x}"
             case ast.NoTrack():
                 return "-j CT --notrack"
-            case ast.Log(prefix):
-                return f"-j LOG --log-prefix {quote(_cut(prefix, _LOG_PREFIX_LENGTH))} --log-level 5"
+            case ast.Log(prefix, rate, burst):
+                limit = f"-m limit --limit {rate} --limit-burst {_burst(rate, burst)}" if rate else ""
+                words = f"-j LOG --log-prefix {quote(_cut(prefix, _LOG_PREFIX_LENGTH))} --log-level 5"
+                return _join(limit, words)
             case ast.Masquerade():
                 return "-j MASQUERADE --random-fully"
             case ast.Dispatch():
@@ -346,11 +349,19 @@ def _check(rule: ast.Rule) -> None:
     verdicts = ast.Accept | ast.Drop | ast.Reject | ast.Return | ast.Jump | ast.Goto | ast.Dispatch
     if any(isinstance(statement, verdicts) for statement in rule.statements[:-1]):
         raise ValueError(f"only the last statement of a rule may be a verdict: {rule}")
+    if any(isinstance(statement, ast.Log) and statement.rate for statement in rule.statements[:-1]):
+        raise ValueError(f"only the last statement of a rule may have a rate: {rule}")
 
 
 def _comment(rule: ast.Rule) -> str:
     text = describe(rule.origin) if rule.origin is not None else rule.comment
     return f"-m comment --comment {quote(_cut(text, _COMMENT_LENGTH))}" if text else ""
+
+
+def _burst(rate: str, burst: int) -> int:
+    """``burst``, or what of it fits: the kernel refuses one that takes longer than a day to come together."""
+    number, _, unit = rate.partition("/")
+    return max(1, min(burst, int(number) * 86400 // _SECONDS[unit]))
 
 
 def _cut(text: str, limit: int) -> str:

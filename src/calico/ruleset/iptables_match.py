@@ -252,6 +252,10 @@ def _simple(match: ast.Match, family: Family) -> str | None:
             return f"-m conntrack --ctstate {','.join(state.upper() for state in states)}"
         case ast.CtDnat(negate):
             return f"-m conntrack {_not(negate)}--ctstate DNAT"
+        case ast.CtSource(direction, net):
+            return f"-m conntrack --ct{'orig' if direction == 'original' else 'repl'}src {net}"
+        case ast.Limit(rate, burst):
+            return f"-m limit --limit {rate}/sec --limit-burst {burst}"
         case ast.Mark(value, mask, negate):
             return f"-m mark {_not(negate)}--mark {value:#x}/{mask:#x}"
         case ast.ReversePathFails():

@@ -30,6 +30,9 @@ SET_LIMIT: Final = 31
 EndpointChainKind = Literal["fw", "tw", "fh", "th"]
 """From and to a workload, from and to a host endpoint."""
 
+OwnChainKind = Literal["arp", "nd", "err"]
+"""ARP, neighbour discovery, and ICMP errors of one workload."""
+
 SetType = Literal["address", "net", "port"]
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*")
@@ -61,6 +64,11 @@ def endpoint_chain(kind: EndpointChainKind, content: Iterable[str]) -> str:
     """The chain that endpoints of equal ``content`` (tiers, policies, profiles as text) share."""
     prefix = f"cali-{kind}-"
     return prefix + digest((kind, *content), CHAIN_LIMIT - len(prefix))
+
+
+def own_chain(kind: OwnChainKind, interface: str) -> str:
+    """The chain of what the endpoint on ``interface`` shares with no other."""
+    return _shortened(f"cali-{kind}-", interface, CHAIN_LIMIT)
 
 
 def set_name(family: Family, identifier: SetId, set_type: SetType) -> str:

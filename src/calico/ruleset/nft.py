@@ -4,8 +4,8 @@ In:   ``Change`` or ``Table``, and for each "net" set the ``Cover`` that knows w
 Out:  text for ``nft -f`` or libnftables, which the kernel carries out whole or not at all.
 Next: ``programming.nft`` hands it over; ``ruleset.nftstate`` reads back what is there.
 
-Everything of ours is in one table a family, ``ip calico`` and ``ip6 calico``. Within a transaction objects come
-before what refers to them, and go after it. A changed chain is emptied and filled again, which is atomic too.
+Everything of ours is in one table a family: ``ip calico``, ``ip6 calico`` and ``arp calico``. Within a
+transaction objects come before what refers to them, and go after it. A changed chain is emptied and filled again, which is atomic too.
 Chains that hang behind the host's own rules (``Hook.append``) do not exist here: see ``ast.Hook``.
 """
 
@@ -17,13 +17,13 @@ from itertools import islice
 from typing import Final
 
 from calico.desired import PortMember
-from calico.model.address import Cidr, Family
+from calico.model.address import Cidr
 from calico.ruleset import ast
 from calico.ruleset.cover import Cover, maximal
 from calico.ruleset.nftrule import kernel_rules, net_text, quotable, verdict_text
 
 TABLE: Final = "calico"
-NFT_FAMILY: Final[dict[Family, str]] = {4: "ip", 6: "ip6"}
+NFT_FAMILY: Final[dict[ast.TableFamily, str]] = {4: "ip", 6: "ip6", "arp": "arp"}
 PRIORITY: Final = {
     ("raw", "prerouting"): -300,
     ("raw", "output"): -300,
@@ -42,7 +42,7 @@ PRIORITY: Final = {
 }
 """When each base chain runs; destination NAT after, source NAT behind the customary priorities (behaviour reference 4.15)."""
 
-_ADDRESS: Final[dict[Family, str]] = {4: "ipv4_addr", 6: "ipv6_addr"}
+_ADDRESS: Final[dict[ast.TableFamily, str]] = {4: "ipv4_addr", 6: "ipv6_addr"}
 ELEMENTS_A_COMMAND: Final = 1000
 """Elements in one command: a longer line is no faster, and an error message quotes the line."""
 
@@ -59,7 +59,7 @@ def chain_type(hook: ast.Hook) -> str:
     return "route" if (hook.table, hook.hook) == ("mangle", "output") else "filter"
 
 
-def set_type(family: Family, kind: str) -> list[str]:
+def set_type(family: ast.TableFamily, kind: str) -> list[str]:
     """The type of a set's keys, as nft names it."""
     address = _ADDRESS[family]
     return [address, "inet_proto", "inet_service"] if kind == "port" else [address]
@@ -80,7 +80,7 @@ class Transaction:
     what is given here will be in it.
     """
 
-    family: Family
+    family: ast.TableFamily
     replace: bool = False
     sets: dict[str, ast.Set] = field(default_factory=dict)
     maps: list[str] = field(default_factory=list)
@@ -312,7 +312,7 @@ def split(transaction: Transaction, size: int) -> Iterator[Transaction]:
     yield rest
 
 
-def remove_text(family: Family) -> str:
+def remove_text(family: ast.TableFamily) -> str:
     """Take our table away, which may be gone already."""
     table = f"{NFT_FAMILY[family]} {TABLE}"
     return f"add table {table}\ndelete table {table}\n"
@@ -325,7 +325,9 @@ def _nets(members: Iterable[ast.Member]) -> Iterator[Cidr]:
         yield member
 
 
-def _set_lines(name: str, info: ast.Set, family: Family, elements: list[str] | None = None) -> Iterator[str]:
+def _set_lines(
+    name: str, info: ast.Set, family: ast.TableFamily, elements: list[str] | None = None
+) -> Iterator[str]:
     yield f"\tset {name} {{"
     yield f"\t\ttype {' . '.join(set_type(family, info.type))}"
     if info.type == "net":
@@ -355,7 +357,7 @@ def _hook_line(hook: ast.Hook) -> str:
     return f"type {chain_type(hook)} hook {hook.hook} priority {priority}; policy accept;"
 
 
-def _rule_lines(chain: ast.Chain, family: Family) -> Iterator[str]:
+def _rule_lines(chain: ast.Chain, family: ast.TableFamily) -> Iterator[str]:
     return (line.text for rule in chain.rules for line in kernel_rules(rule, family))
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from calico.model.address import Cidr, Family
+from calico.model.address import Cidr
 from calico.ruleset import ast
 from calico.ruleset.provenance import describe
 
@@ -33,9 +33,9 @@ _FIB_LOCAL: Final = 2
 _WORD: Final = 0xFFFFFFFF
 _ADDRESS_FIELD: Final = {"source": "saddr", "destination": "daddr"}
 _PORT_FIELD: Final = {"source": "sport", "destination": "dport"}
-_IP: Final = {4: "ip", 6: "ip6"}
-_ICMP: Final = {4: "icmp", 6: "icmpv6"}
-_PORT_UNREACHABLE: Final = {4: 3, 6: 4}
+_IP: Final[dict[ast.TableFamily, str]] = {4: "ip", 6: "ip6", "arp": "arp"}
+_ICMP: Final[dict[ast.TableFamily, str]] = {4: "icmp", 6: "icmpv6"}
+_PORT_UNREACHABLE: Final[dict[ast.TableFamily, int]] = {4: 3, 6: 4}
 _UNQUOTABLE: Final = re.compile(r"[^ !#%-\[\]-~]")
 
 
@@ -52,8 +52,10 @@ class _Part(NamedTuple):
     expr: list[Any]
 
 
-def kernel_rules(rule: ast.Rule, family: Family) -> Iterator[KernelRule]:
+def kernel_rules(rule: ast.Rule, family: ast.TableFamily) -> Iterator[KernelRule]:
     """``rule`` in nftables' words, in order."""
+    if any(isinstance(statement, ast.Log) and statement.rate for statement in rule.statements[:-1]):
+        raise ValueError(f"only the last statement of a rule may have a rate: {rule}")
     comment = quotable(describe(rule.origin) if rule.origin else rule.comment)
     protocol = _protocol(rule)
     matches = _matches(rule, family, protocol)
@@ -127,7 +129,9 @@ def _protocol(rule: ast.Rule) -> int | None:
     return None
 
 
-def _matches(rule: ast.Rule, family: Family, protocol: int | None, *, implied: bool = False) -> list[_Part]:
+def _matches(
+    rule: ast.Rule, family: ast.TableFamily, protocol: int | None, *, implied: bool = False
+) -> list[_Part]:
     """The matches; nft prints no test of the protocol where something later in the same rule implies it."""
     implied = any(
         (isinstance(match, ast.Ports | ast.PortInSet) and protocol in PORT_PROTOCOLS)
@@ -150,14 +154,14 @@ def _matches(rule: ast.Rule, family: Family, protocol: int | None, *, implied: b
     return parts
 
 
-def _match(match: ast.Match, family: Family, protocol: int | None) -> _Part:
+def _match(match: ast.Match, family: ast.TableFamily, protocol: int | None) -> _Part:
     layer4 = PORT_PROTOCOLS.get(protocol or 0, "th")
     match match:
         case ast.Interface(direction, name, negate):
             key = "iifname" if direction == "in" else "oifname"
             return _Part(f'{key} {_not(negate)}"{name}"', [_equal(_meta(key), name, negate=negate)])
         case ast.Address(end, net, negate):
-            field = _ADDRESS_FIELD[end]
+            field = _ADDRESS_FIELD[end] + (" ip" if family == "arp" else "")
             return _Part(
                 f"{_IP[family]} {field} {_not(negate)}{net_text(net)}",
                 [_equal(_payload(_IP[family], field), net_expr(net), negate=negate)],
@@ -203,6 +207,16 @@ def _match(match: ast.Match, family: Family, protocol: int | None) -> _Part:
             return _Part(
                 "ct status dnat", [{"match": {"op": "in", "left": status, "right": _CT_STATUS_DNAT}}]
             )
+        case ast.CtSource(way, net):
+            key = f"{_IP[family]} saddr"
+            return _Part(
+                f"ct {way} {key} {net_text(net)}", [_equal({"ct": {"key": key, "dir": way}}, net_expr(net))]
+            )
+        case ast.Limit(rate, burst):
+            return _Part(
+                f"limit rate {rate}/second burst {burst} packets",
+                [{"limit": {"rate": rate, "burst": burst, "per": "second"}}],
+            )
         case ast.Mark(value, mask, negate):
             left = {"&": [_meta("mark"), mask]} if mask != _WORD else _meta("mark")
             masked = f" & {mask:#x}" if mask != _WORD else ""
@@ -245,11 +259,16 @@ def _statement(statement: ast.Statement) -> _Part:
             return _set_mark(value, mask)
         case ast.NoTrack():
             return _Part("notrack", [{"notrack": None}])
-        case ast.Log(prefix):
-            return _Part(
+        case ast.Log(prefix, rate, burst):
+            log = _Part(
                 f'log prefix "{quotable(prefix)}" level notice',
                 [{"log": {"prefix": quotable(prefix), "level": "notice"}}],
             )
+            if not rate:
+                return log
+            number, _, unit = rate.partition("/")
+            limit = {"limit": {"rate": int(number), "burst": burst, "per": unit}}
+            return _Part(f"limit rate {rate} burst {burst} packets {log.text}", [limit, *log.expr])
         case ast.Masquerade():
             return _Part("masquerade fully-random", [{"masquerade": {"flags": "fully-random"}}])
         case ast.Dispatch(direction, name):

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from calico.desired import PortMember
-from calico.model.address import WIDTH, Cidr, Family, parse_address
+from calico.model.address import WIDTH, Cidr, parse_address
 from calico.ruleset import ast
 from calico.ruleset.nft import (
     NFT_FAMILY,
@@ -64,7 +64,7 @@ class Difference(NamedTuple):
 class Snapshot:
     """Our table of one family in the kernel. ``strange``: what ours never has."""
 
-    family: Family
+    family: ast.TableFamily
     chains: dict[str, KernelChain] = field(default_factory=dict)
     sets: dict[str, KernelSet] = field(default_factory=dict)
     maps: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Snapshot:
     strange: list[Difference] = field(default_factory=list)
 
 
-class Learned(dict[tuple[Family, ast.Rule], tuple[bytes, ...]]):
+class Learned(dict[tuple[ast.TableFamily, ast.Rule], tuple[bytes, ...]]):
     """How this kernel and this nft print a rule, where that is not what ``nftrule`` expects.
 
     Filled from what was read back directly after we wrote it, so that another release of nft, which words
@@ -81,16 +81,16 @@ class Learned(dict[tuple[Family, ast.Rule], tuple[bytes, ...]]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: dict[tuple[Family, str], tuple[ast.Chain, tuple[bytes, ...]]] = {}
+        self._lines: dict[tuple[ast.TableFamily, str], tuple[ast.Chain, tuple[bytes, ...]]] = {}
 
-    def lines(self, name: str, chain: ast.Chain, family: Family) -> tuple[bytes, ...]:
+    def lines(self, name: str, chain: ast.Chain, family: ast.TableFamily) -> tuple[bytes, ...]:
         """``expected_rules``, remembered for as long as the chain is the very same value."""
         known = self._lines.get((family, name))
         if known is None or known[0] is not chain:
             known = self._lines[family, name] = (chain, expected_rules(chain, family, self))
         return known[1]
 
-    def forget(self, family: Family, kept: Iterable[str] = ()) -> None:
+    def forget(self, family: ast.TableFamily, kept: Iterable[str] = ()) -> None:
         """Forget the lines of all chains of a family but those that are ``kept``."""
         names = frozenset(kept)
         self._lines = {
@@ -98,7 +98,7 @@ class Learned(dict[tuple[Family, ast.Rule], tuple[bytes, ...]]):
         }
 
 
-def expected_rules(chain: ast.Chain, family: Family, learned: Learned) -> tuple[bytes, ...]:
+def expected_rules(chain: ast.Chain, family: ast.TableFamily, learned: Learned) -> tuple[bytes, ...]:
     """The rules of ``chain`` as ``KernelChain.rules`` has them when all is well."""
     result: list[bytes] = []
     for rule in chain.rules:
@@ -113,7 +113,7 @@ def expected_rules(chain: ast.Chain, family: Family, learned: Learned) -> tuple[
 def learn(desired: ast.Table, snapshot: Snapshot, learned: Learned) -> None:
     """Take what ``snapshot``, read directly after writing ``desired``, says of each rule for its normal form."""
     family = desired.family
-    fresh: dict[tuple[Family, ast.Rule], tuple[bytes, ...]] = {}
+    fresh: dict[tuple[ast.TableFamily, ast.Rule], tuple[bytes, ...]] = {}
     for name, chain in desired.chains.items():
         held = snapshot.chains.get(name)
         expected = [expected_rules(ast.Chain((rule,)), family, Learned()) for rule in chain.rules]
@@ -131,7 +131,7 @@ def learn(desired: ast.Table, snapshot: Snapshot, learned: Learned) -> None:
     learned.forget(family)
 
 
-def read(listed: Mapping[str, Any], family: Family) -> Snapshot | None:
+def read(listed: Mapping[str, Any], family: ast.TableFamily) -> Snapshot | None:
     """The table in nft's JSON; None if it is not there."""
     snapshot: Snapshot | None = None
     rules: dict[str, list[bytes]] = {}
@@ -330,7 +330,7 @@ def _without_counts(expression: dict[str, Any]) -> dict[str, Any]:
     return {"counter": None} if "counter" in expression else expression
 
 
-def _read_set(value: Mapping[str, Any], family: Family) -> KernelSet:
+def _read_set(value: Mapping[str, Any], family: ast.TableFamily) -> KernelSet:
     kind = value["type"]
     types = tuple(kind) if isinstance(kind, list) else (kind,)
     flags = value.get("flags", [])
@@ -342,16 +342,17 @@ def _read_set(value: Mapping[str, Any], family: Family) -> KernelSet:
     return KernelSet(types, flags == ["interval"], elements if flags in ([], ["interval"]) else None)
 
 
-def _element(element: Any, family: Family) -> ast.Member:
+def _element(element: Any, family: ast.TableFamily) -> ast.Member:
     """One element; KeyError, TypeError or ValueError for what ours never have, such as a time-out."""
     if isinstance(element, str):
         return _address(element)
     if "prefix" in element:
         prefix = element["prefix"]
         length = int(prefix["len"])
-        if not 0 <= length <= WIDTH[family]:
+        version = ast.address_family(family)
+        if not 0 <= length <= WIDTH[version]:
             raise ValueError(f"{length} is no prefix length")
-        return Cidr(family, parse_address(prefix["addr"]).value, length)
+        return Cidr(version, parse_address(prefix["addr"]).value, length)
     address, protocol, port = element["concat"]
     return PortMember(_address(address), int(protocol), int(port))
 

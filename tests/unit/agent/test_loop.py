@@ -241,7 +241,7 @@ def test_what_others_change_while_it_is_repaired_is_repaired_too() -> None:
             agent.disturb()
             await asyncio.sleep(1)
             assert agent.backend.syncs == 1 + 2
-            assert agent.report["repairs"]["count"] == 2  # a table of each family
+            assert agent.report["repairs"]["count"] == 3  # a table of each family, and that of ARP
 
     clockwork.run(body())
 

@@ -262,7 +262,7 @@ def test_any_history_ends_in_what_a_fresh_start_renders(history: list[Rows]) -> 
     """Updates, one after the other, give the table that the final rows give at once; and their changes lead there."""
     final = Rows()
     followed = Renderer(Settings())
-    mirrors = {4: Table(4), 6: Table(6)}
+    mirrors = {4: Table(4), 6: Table(6), "arp": Table("arp")}
     for step in history:
         for name in vars(step):
             rows = getattr(final, name)
