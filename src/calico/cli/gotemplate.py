@@ -109,6 +109,9 @@ def _check(nodes: Sequence[Node]) -> None:
 _SPECIAL: Final = frozenset({"and", "or", "config"})
 """Functions that do not take just values: two stop at the first that decides, one asks the store."""
 
+ROUNDS: Final = 10_000
+"""How often a range over a number goes round: what is in the store comes in lists, which may be longer."""
+
 Scopes = list[dict[str, Any]]
 
 
@@ -149,6 +152,10 @@ class _Run:
             case dict():
                 pairs = sorted(over.items())
             case int() if not isinstance(over, bool):
+                if over > ROUNDS:
+                    raise BadTemplate(
+                        block.at, f"{{{{range}}}} over {over} is too much", f"{ROUNDS} rounds are the most"
+                    )
                 pairs = [(index, index) for index in range(over)]
             case list() | tuple() if not isinstance(over, Listing):
                 pairs = [*enumerate(over)]

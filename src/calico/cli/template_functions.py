@@ -18,6 +18,10 @@ from typing import Any, Final
 import msgspec
 
 from calico.cli.fields import NO_VALUE, Listing, described, plain
+from calico.cli.template_text import is_character
+
+WIDEST: Final = 10_000
+"""The largest width and precision that a format may have."""
 
 _DIRECTIVE: Final = re.compile(r"%([-+ 0#]*)(\d+)?(?:\.(\d+))?([a-zA-Z%])?")
 
@@ -95,6 +99,8 @@ def _printf(pattern: Any, *values: Any) -> str:
 
 
 def _formatted(value: Any, flags: str, width: str, precision: str | None, verb: str) -> str:
+    if max(int(width or 0), int(precision or 0)) > WIDEST:
+        raise Misused(f"nothing is shown wider than {WIDEST} characters", "write a smaller number")
     python = flags.replace("#", "") + width
     match verb:
         case "s" | "v":
@@ -112,7 +118,7 @@ def _formatted(value: Any, flags: str, width: str, precision: str | None, verb: 
         case "x" | "X" if isinstance(value, str):
             digits = value.encode().hex()
             return digits if verb == "x" else digits.upper()
-        case "c" if isinstance(value, int) and not isinstance(value, bool):
+        case "c" if isinstance(value, int) and not isinstance(value, bool) and is_character(value):
             return chr(value)
         case "e" | "f" | "g" | "E" | "F" | "G" if isinstance(value, int | float):
             point = f".{precision}" if precision is not None else ""

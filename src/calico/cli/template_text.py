@@ -14,6 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
+DEEPEST: Final = 100
+"""So deep blocks and parentheses nest at most."""
+LARGEST: Final = 2**64
+"""What is larger than any number of a resource is a mistake."""
+
 UNSUPPORTED: Final = frozenset({"define", "template", "block"})
 
 _TRIM: Final = " \t\r\n"
@@ -203,6 +208,8 @@ def parse(text: str) -> list[Node]:
         word = piece[0].text if piece[0].kind == "word" else ""
         match word:
             case "if" | "range" | "with":
+                if len(open_blocks) >= DEEPEST:
+                    raise BadTemplate(at, f"blocks nest more than {DEEPEST} deep", "flatten them")
                 block = _block(word, at, piece[1:])
                 into.append(block)
                 open_blocks.append(block)
@@ -217,6 +224,8 @@ def parse(text: str) -> list[Node]:
                         raise BadTemplate(
                             piece[1].at, f"{{{{else {piece[1].text}}}}} is not understood", "write {{else}}"
                         )
+                    if len(open_blocks) >= DEEPEST:
+                        raise BadTemplate(at, f"more than {DEEPEST} branches follow each other", "use fewer")
                     block = _block(outer.word, at, piece[2:])
                     into.append(block)
                     joined.append(block)
@@ -263,6 +272,7 @@ class _Parser:
         self._tokens = tokens
         self._at = at
         self._next = 0
+        self._open = 0
 
     def whole(self, *, loop: bool = False) -> Pipeline:
         """The pipeline that all tokens make."""
@@ -343,7 +353,11 @@ class _Parser:
             case "word":
                 return Call(token.at, token.text, ())
             case "mark" if token.text == "(":
+                self._open += 1
+                if self._open > DEEPEST:
+                    raise BadTemplate(token.at, f"parentheses nest more than {DEEPEST} deep", "flatten them")
                 pipeline = self._pipeline()
+                self._open -= 1
                 closing = self._peek()
                 if closing is None or closing.text != ")":
                     raise BadTemplate(token.at, "( has no ) after it", "close it")
@@ -358,6 +372,11 @@ class _Parser:
             names.append(token.text[1:])
             self._next += 1
         return tuple(names)
+
+
+def is_character(code: int) -> bool:
+    """Whether there is a character of this code: none is beyond U+10FFFF, and a surrogate is but half of one."""
+    return 0 <= code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF
 
 
 def _constant(token: Token) -> Any:
@@ -376,20 +395,21 @@ def _constant(token: Token) -> Any:
         case _:
             whole = not {".", "e", "E"} & set(token.text) or token.text.lower().lstrip("-+").startswith("0x")
             try:
-                return int(token.text, 0) if whole else float(token.text)
+                number = int(token.text, 0) if whole else float(token.text)
             except ValueError:
                 remedy = "write it without zeros at its beginning"
                 raise BadTemplate(token.at, f"{token.text!r} is no number", remedy) from None
+            if abs(number) > LARGEST:
+                raise BadTemplate(token.at, f"{token.text!r} is too large", "write a smaller number")
+            return number
 
 
 def _unescaped(token: Token) -> str:
     def letter(match: re.Match[str]) -> str:
         code = match.group(1) or match.group(2) or match.group(3)
         if code:
-            if int(code, 16) > 0x10FFFF:
-                raise BadTemplate(
-                    token.at, f"{match.group()} is no character", "there are none beyond U+10FFFF"
-                )
+            if not is_character(int(code, 16)):
+                raise BadTemplate(token.at, f"{match.group()} is no character", "write the character itself")
             return chr(int(code, 16))
         if match.group(4) not in _ESCAPES:
             raise BadTemplate(

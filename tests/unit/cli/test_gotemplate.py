@@ -146,6 +146,11 @@ BROKEN = {
     "{{012}}": (2, "no number"),
     r'{{"\d"}}': (2, "not understood"),
     "{{if true}}{{else range .}}{{end}}": (18, "not understood"),
+    "{{if true}}" * 101: (1100, "nest more than 100 deep"),
+    "{{if true}}" + "{{else if true}}" * 100: (1595, "more than 100 branches"),
+    "{{" + "(" * 101 + "1" + ")" * 101 + "}}": (102, "parentheses nest more"),
+    "{{1e400}}": (2, "too large"),
+    r'{{"\ud800"}}': (2, "no character"),
 }
 
 
@@ -175,6 +180,11 @@ USELESS = {
     "{{config `name`}}": (2, "no setting 'name'"),
     "{{slice `abc` 2 9}}": (2, "beyond its length"),
     "{{(1).x}}": (2, "a number has no fields"),
+    "{{range 1000000000}}x{{end}}": (0, "10000 rounds are the most"),
+    "{{printf `%999999999d` 1}}": (2, "wider than 10000"),
+    "{{printf `%.999999999f` 1}}": (2, "wider than 10000"),
+    "{{printf `%c` 55296}}": (2, "%c cannot show"),
+    "{{printf `%c` -1}}": (2, "%c cannot show"),
 }
 
 
