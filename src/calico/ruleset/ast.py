@@ -183,9 +183,15 @@ class NoTrack:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Log through the kernel log at level 5; not terminal."""
+    """Log through the kernel log at level 5; not terminal.
+
+    With a ``rate`` ("10/second", also minute, hour, day) the rest is not logged, beyond ``burst`` at once; such a
+    statement is the last of its rule.
+    """
 
     prefix: str
+    rate: str = ""
+    burst: int = 5
 
 
 @dataclass(frozen=True, slots=True)
