@@ -295,13 +295,9 @@ PARAMETERS: Final[tuple[Parameter, ...]] = tuple(
         (
             "logActionRateLimit",
             v.pattern(_RATE, "write a number and a unit, as in 10/second or 100/hour"),
-            Idle("every packet that a rule with action Log matches is logged", "match less in that rule"),
+            Sets("log_rate"),
         ),
-        (
-            "logActionRateLimitBurst",
-            v.number(0, 9999),
-            Idle("every packet that a rule with action Log matches is logged", "match less in that rule"),
-        ),
+        ("logActionRateLimitBurst", v.number(0, 9999), Sets("log_burst")),
         ("logDebugFilenameRegex", REGEX, _DEBUG),
         ("logFilePath", TEXT, _LOG_FILE),
         (

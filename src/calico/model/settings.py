@@ -36,6 +36,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     filter_deny_action: Literal["Drop", "Reject"] = "Drop"
     mark_mask: int = 0xFFFF0000
     log_prefix: str = "calico-packet"
+    log_rate: str = ""
+    """At most so many packets in the kernel's log for each rule that logs, as "10/second"; "" for all of them."""
+    log_burst: int = 5
+    """How many may come at once before ``log_rate`` counts."""
     failsafe_inbound: tuple[FailsafePort, ...] = tuple(FailsafePort(*port) for port in _INBOUND)
     failsafe_outbound: tuple[FailsafePort, ...] = tuple(FailsafePort(*port) for port in _OUTBOUND)
     disable_conntrack_invalid_check: bool = False

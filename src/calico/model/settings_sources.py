@@ -259,6 +259,7 @@ _MAKE: Final[dict[str, Callable[[Any], Any]]] = {
     "filter_deny_action": str.capitalize,
     "interface_prefix": lambda text: tuple(text.split(",")),
     "ip_forwarding": lambda text: text == "Enabled",
+    "log_burst": lambda burst: max(1, burst),  # what kernels understand by none
     "log_severity": str.capitalize,
     "refresh_interval": seconds,
 }
@@ -270,6 +271,7 @@ _ZERO: Final[dict[str, Any]] = {
     "failsafe_outbound": (),
     "ipv6_support": False,
     "log_prefix": "",
+    "log_rate": "",
     "refresh_interval": 0.0,
 }
 """By field: what "none" means. Others cannot be none."""

@@ -11,11 +11,12 @@ nets of the other family does not exist in this one, and a row that can match no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Final, NamedTuple, Protocol
 
-from calico.desired import RuleRow, SetId, Side
+from calico.desired import Origin, RuleRow, SetId, Side
 from calico.model.address import Cidr, Family
 from calico.model.settings import Settings
 from calico.ruleset import ast
@@ -23,6 +24,9 @@ from calico.ruleset import ast
 PORTED: Final = (6, 17, 132, 136)
 """Protocols whose packets have ports, as policy sees it: TCP, UDP, SCTP, UDPLite."""
 ICMP: Final[dict[Family, int]] = {4: 1, 6: 58}
+_SHORT_KIND: Final = {"NetworkPolicy": "np", "GlobalNetworkPolicy": "gnp", "Profile": "pro"}
+"""Kinds, as Calico shortens them in logs."""
+_SPECIFIER: Final = re.compile("%[tknp]")
 _OTHER: Final = 0
 """Stands for: known to be a protocol without ports."""
 
@@ -65,7 +69,19 @@ def statements(row: RuleRow, settings: Settings) -> tuple[ast.Statement, ...]:
         case "Deny":
             return (deny(settings),)
         case "Log":
-            return (ast.Log(f"{settings.log_prefix}: "),)
+            return (ast.Log(f"{log_prefix(row.origin, settings)}: ", settings.log_rate, settings.log_burst),)
+
+
+def log_prefix(origin: Origin, settings: Settings) -> str:
+    """What a logged packet begins with: ``logPrefix``, with the rule's own words in the place of %t, %k, %n and %p."""
+    name = origin.name
+    words = {
+        "%t": origin.tier,
+        "%k": _SHORT_KIND.get(origin.kind, origin.kind),
+        "%n": name,
+        "%p": f"{origin.namespace}/{name}" if origin.namespace else name,
+    }
+    return _SPECIFIER.sub(lambda found: words[found[0]], settings.log_prefix)
 
 
 def render_rules(

@@ -108,6 +108,29 @@ def test_one_statement_is_one_rule() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rate", "burst", "written"),
+    [
+        ("10/second", 5, "10/second --limit-burst 5"),
+        ("100/hour", 9999, "100/hour --limit-burst 2400"),
+        ("1/day", 5, "1/day --limit-burst 1"),
+        ("9999/day", 9999, "9999/day --limit-burst 9999"),
+        ("1/minute", 9999, "1/minute --limit-burst 1440"),
+    ],
+)
+def test_a_log_with_a_rate_asks_the_limit_last(rate: str, burst: int, written: str) -> None:
+    """Only packets that the rule is about use it up; a burst that the kernel would refuse is cut."""
+    found = forward(rule(ast.Protocol(6), ast.Ports("destination", ((80, 80),)), ast.Log("x", rate, burst)))
+    [line] = found["cali-FORWARD"]
+    assert line == f"-p 6 -m multiport --dports 80 -m limit --limit {written} -j LOG --log-prefix x --log-level 5"
+
+
+def test_what_follows_a_log_with_a_rate_would_have_it_too() -> None:
+    """So nothing may: such a ruleset is a mistake of whoever made it."""
+    with pytest.raises(ValueError, match="may have a rate"):
+        forward(rule(ast.Log("x", "1/second"), ast.Drop()))
+
+
 def test_several_statements_share_a_chain() -> None:
     """Rules that do the same go to one chain; a verdict at its end is the caller's, without one it comes back."""
     found = forward(
