@@ -41,6 +41,17 @@ COMMANDS: Final = {
 }
 """Command, where it lives, and its line in the overview."""
 
+ELSEWHERE: Final = {
+    "cluster": "of a host 'calicoctl agent status' tells how it is",
+    "describe": "'calicoctl get KIND NAME -o yaml' shows all there is of a resource",
+    "diff": "'calicoctl apply -f FILE --diff' shows what would change",
+    "edit": "write 'calicoctl get KIND NAME -o yaml' to a file and 'calicoctl replace -f' it, or use 'calicoctl patch'",
+    "export": "'calicoctl datastore migrate export' or 'calicoctl backup' write everything",
+    "ipam": "'calicoctl get ipamblocks' and 'get ipamhandles' show which addresses are taken",
+    "node": "'calicoctl agent status' shows a host's BGP sessions, and 'calicoctl agent' runs what a host needs",
+}
+"""Commands of Calico's own program and of kubectl that are not here, and what does their work."""
+
 
 class _Lazy(click.Group):
     """A group that imports a command's module when the command is used, not before."""
@@ -68,8 +79,8 @@ class _Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"there is no command {args[0]!r}{hint}")
+            hint = ELSEWHERE.get(args[0]) or (f"did you mean {near[0]!r}?" if near else "--help lists them")
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

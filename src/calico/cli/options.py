@@ -38,12 +38,26 @@ def _complete_namespaces(ctx: click.Context, param: click.Parameter, incomplete:
     return namespaces(ctx, incomplete)
 
 
+class _Files(click.Option):
+    """``-f``, which people who come from other programs forget."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """As click does; what is missing is said with what to write."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            raise click.UsageError(
+                "there is no -f; write -f before each file or directory, or -f - for standard input", ctx
+            ) from None
+
+
 def files(what: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
     """``-f``, repeatable; ``what`` is its help."""
     return click.option(
         "-f",
         "--filename",
         "files",
+        cls=_Files,
         multiple=True,
         required=required,
         metavar="FILE|DIR|-",

@@ -105,13 +105,11 @@ def _about_kind(tree: Mapping[str, Any], kind: type[Resource] | None) -> Iterato
         )
         return
     if word is None:
-        words = [kind_word(each) for each in KINDS.values()]
-        yield Misfit(Finding(("kind",), "the kind is missing", f"add it; {listed(words)}"))
+        yield Misfit(Finding(("kind",), "the kind is missing", f"add it; {listed(_kind_words())}"))
     elif kind is None:
-        words = [kind_word(each) for each in KINDS.values()]
         foreign = f" of {version}" if isinstance(version, str) and version not in _versions() else ""
         yield Misfit(
-            Finding(("kind",), f"there is no kind {shown(word)}{foreign}", nearest(str(word), words))
+            Finding(("kind",), f"there is no kind {shown(word)}{foreign}", nearest(str(word), _kind_words()))
         )
         if foreign:
             return
@@ -122,6 +120,11 @@ def _about_kind(tree: Mapping[str, Any], kind: type[Resource] | None) -> Iterato
     expected = API_VERSION if kind is None else kind.API_VERSION
     if version != expected and not (kind is None and version in _versions()):
         yield Misfit(Finding(("apiVersion",), _about_version(version), f"write {expected}"))
+
+
+def _kind_words() -> list[str]:
+    """What may stand at ``kind``, each word once, as kinds of two groups may share one."""
+    return sorted({kind_word(each) for each in KINDS.values()})
 
 
 def _versions() -> set[str]:
@@ -157,12 +160,21 @@ def _everything(tree: dict[str, Any], kind: type[Resource], first: str) -> list[
             guessed.mend(misfit, guess=True)
     if not found:
         found = [Misfit(Finding((), first, ""))]
-    sure = set(guessed.findings(kind))
-    return found + [
+    rules, sure = without.findings(kind), set(guessed.findings(kind))
+    remedies = {without.original(finding.path): finding.remedy for finding in rules}
+    return [_further(misfit, remedies) for misfit in found] + [
         Misfit(finding._replace(path=without.original(finding.path)))
-        for finding in without.findings(kind)
+        for finding in rules
         if finding in sure and not without.concerns(finding.path)
     ]
+
+
+def _further(misfit: Misfit, remedies: Mapping[Path, str]) -> Misfit:
+    """The misfit; with the remedy of the rules where a number in quotes would be text, and still no value."""
+    finding = misfit.finding
+    if misfit.mend is None or not isinstance(misfit.mend.value, str) or finding.path not in remedies:
+        return misfit
+    return misfit._replace(finding=finding._replace(remedy=remedies[finding.path]))
 
 
 class _Mended:

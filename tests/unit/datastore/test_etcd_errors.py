@@ -48,6 +48,8 @@ def test_words_for_people() -> None:
     assert plain("DEADLINE_EXCEEDED", "Deadline Exceeded") == "no answer in time"
     assert plain("DATA_LOSS", "") == "data loss"
     assert "https" in plain("UNAVAILABLE", "Socket closed", connecting=True)
+    tls = plain("UNAVAILABLE", "Handshake read failed (Socket closed)", connecting=True)
+    assert "does it want http?" in tls
     assert "https" not in plain("UNAVAILABLE", "Socket closed")
 
 

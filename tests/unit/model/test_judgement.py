@@ -42,6 +42,16 @@ def test_other_rules_are_judged_beside_a_misfit() -> None:
     ]
 
 
+def test_a_number_that_would_be_no_value_in_quotes_either_gets_the_remedy_of_values() -> None:
+    """Quotes are the remedy only where they are enough."""
+    assert problems("FelixConfiguration", {"reportingInterval": 5}, "default") == {
+        "spec.reportingInterval": "5 stands where text is expected; write numbers with units, as in 90s or 1m30s"
+    }
+    assert problems("HostEndpoint", {"node": 7, "interfaceName": "eth0"}) == {
+        "spec.node": "7 stands where text is expected; put it in quotes, just as you wrote it"
+    }
+
+
 def test_below_a_misspelt_field_everything_is_judged() -> None:
     """What stands below a misspelt field is judged as if the name were right, under the name that was written."""
     found = problems("GlobalNetworkPolicy", {"ingres": [{"action": "Deny", "sorce": {"nets": ["x"]}}]})
