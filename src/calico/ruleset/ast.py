@@ -32,7 +32,6 @@ def address_family(family: TableFamily) -> Family:
     return 4 if family == "arp" else family
 
 
-
 @dataclass(frozen=True, slots=True)
 class Interface:
     """The packet's interface; ``name`` may end in "*" for a prefix."""
@@ -252,7 +251,8 @@ Statement = SetMark | NoTrack | Log | Masquerade | Dispatch | Verdict
 class Rule:
     """All ``matches`` hold: the ``statements`` are carried out in order; at most the last is a verdict.
 
-    ``origin`` says which line of intent this rule is; ``comment`` is for rules that have none.
+    ``origin`` says which line of intent this rule is; ``comment`` is for rules that have none. A rule that stands
+    for several (``ruleset.merge``) has all of theirs in ``merged``, and sums them up in its comment.
     """
 
     matches: tuple[Match, ...]
@@ -260,6 +260,7 @@ class Rule:
     origin: Origin | None = None
     comment: str = ""
     counted: bool = False
+    merged: tuple[Origin, ...] = field(default=(), hash=False)
 
 
 @dataclass(frozen=True, slots=True)

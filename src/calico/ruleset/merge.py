@@ -1,0 +1,371 @@
+"""Runs of similar rules -> rules that look a value up in a set: what a new flow costs no longer grows with the run.
+
+In:   the rules of one chain, in order, and the nets behind the names of literal sets.
+Out:  ``Merged``: rules that mean the same, and the sets that they look into, which belong to this chain alone.
+Next: ``rendering.renderer`` puts both into the table.
+
+A *run* is a stretch of rules of which any two could change places: they end in the same statements, or no packet
+satisfies both of them. Within a run, rules that differ in one value only (see ``Kind``) and do the same become one,
+in the place of the first of them. Fewer than ``LEAST`` stay as they are, so that a small policy can be read rule by rule.
+
+A set's name says which chain it is for, what its rule does, and every rule that stands before it in the chain, but not
+what is in it. So a changed value costs one element. And where a back end changes sets and chains in several steps
+(iptables), a packet meets the old verdict or the new one between them: a set whose name is kept is asked about by both
+chains in the same situation, and while it holds the members of both, each packet in it gets the verdict of the chain
+whose member it is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import product
+from typing import Final, Literal, NamedTuple
+
+from calico.desired import PortMember
+from calico.model.address import Cidr, Family
+from calico.ruleset import ast, names
+from calico.ruleset.provenance import describe_all
+
+LEAST: Final = 8
+"""Similar rules that are worth a set. Measured: a set costs a packet what six linear rules of nftables cost it."""
+
+_LISTENER_PROTOCOLS: Final = (6, 17, 132, 136)
+"""What a "port" set can hold: TCP, UDP, SCTP, UDPLite."""
+_LISTENERS_A_RULE: Final = 64
+"""Pairs of address and port that one rule may bring into a set, so that no rule of two long lists becomes their product."""
+
+_PORTS_CLAIMED: Final = 64
+"""Ports of a range up to which it is compared with others; a wider one may overlap anything."""
+
+Port = tuple[int, int]
+Value = Cidr | PortMember | Port
+
+
+class Kind(NamedTuple):
+    """What varies between rules of a run: an ``end``'s address, prefix, ports, or (address, protocol, port) at once.
+
+    Addresses and prefixes are told apart, for a set of addresses is the faster one, and stays it.
+    """
+
+    what: Literal["listener", "address", "net", "ports"]
+    end: ast.End
+
+
+class Reading(NamedTuple):
+    """A rule seen as values under conditions: ``frame`` has None where the match on one of ``values`` stands."""
+
+    kind: Kind
+    frame: tuple[ast.Match | None, ...]
+    values: tuple[Value, ...]
+
+
+_ORDER: Final[tuple[Kind, ...]] = (
+    Kind("listener", "destination"),
+    Kind("listener", "source"),
+    Kind("address", "source"),
+    Kind("address", "destination"),
+    Kind("net", "source"),
+    Kind("net", "destination"),
+    Kind("ports", "destination"),
+    Kind("ports", "source"),
+)
+"""Which of two readings that are as good is taken. Listeners always go first: whatever of the three changes, it is an element."""
+
+Statements = tuple[ast.Statement, ...]
+SetContent = tuple[ast.Set, frozenset[ast.Member]]
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Rules in place of others, and the sets that only they use, by name."""
+
+    rules: tuple[ast.Rule, ...]
+    sets: Mapping[str, SetContent] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rules that become one."""
+
+    kind: Kind
+    frame: tuple[ast.Match | None, ...]
+    statements: Statements
+    values: set[Value] = field(default_factory=set)
+    members: list[ast.Rule] = field(default_factory=list)
+
+
+def merge(
+    chain: str,
+    family: Family,
+    rules: Sequence[ast.Rule],
+    literals: Mapping[str, tuple[Cidr, ...]],
+    least: int = LEAST,
+) -> Merged:
+    """``rules`` of ``chain`` with each run of at least ``least`` similar ones made one.
+
+    ``literals``: the nets of the sets that stand for lists in a rule; a set that is not named here never varies.
+    """
+    parts = list(_parts(rules, literals, least)) if len(rules) >= least else list(rules)
+    if not any(isinstance(part, _Group) for part in parts):
+        return Merged(tuple(rules))
+    result: list[ast.Rule] = []
+    sets: dict[str, SetContent] = {}
+    before = chain
+    for part in parts:
+        if isinstance(part, ast.Rule):
+            rule = part
+        else:
+            rule, content = _written(part, before, family)
+            if content is not None:
+                name, described, held = content
+                sets[name] = (ast.Set(described.type, f"values of similar rules of {chain}"), held)
+        before = names.digest((before, repr(rule.matches), repr(rule.statements)), 43)
+        result.append(rule)
+    return Merged(tuple(result), sets)
+
+
+def _written(
+    group: _Group, before: str, family: Family
+) -> tuple[ast.Rule, tuple[str, ast.Set, frozenset[ast.Member]] | None]:
+    """The rule of a group; and the name, description and members of its set, if it takes one."""
+    what, end = group.kind
+    content = None
+    match: ast.Match
+    if what == "ports":
+        match = ast.Ports(
+            end, joined(value for value in group.values if not isinstance(value, Cidr | PortMember))
+        )
+    else:
+        kind: names.SetType = "port" if what == "listener" else what
+        identity = (before, repr(group.kind), repr(group.frame), repr(group.statements))
+        name = names.set_name(family, "m:" + names.digest(identity, 21), kind)
+        held = frozenset(value for value in group.values if isinstance(value, Cidr | PortMember))
+        content = (name, ast.Set(kind), held)
+        match = ast.PortInSet(end, name) if what == "listener" else ast.InSet(end, name)
+    origins = tuple(rule.origin for rule in group.members if rule.origin is not None)
+    rule = ast.Rule(
+        tuple(match if part is None else part for part in group.frame),
+        group.statements,
+        comment=describe_all(origins),
+        counted=any(member.counted for member in group.members),
+        merged=origins,
+    )
+    return rule, content
+
+
+def joined(ranges: Iterable[Port]) -> tuple[Port, ...]:
+    """Ranges in ascending order, those that touch or overlap made one."""
+    result: list[Port] = []
+    for low, high in sorted(ranges):
+        if result and low <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(high, result[-1][1]))
+        else:
+            result.append((low, high))
+    return tuple(result)
+
+
+# --- runs
+
+
+def _parts(
+    rules: Sequence[ast.Rule], literals: Mapping[str, tuple[Cidr, ...]], least: int
+) -> Iterator[ast.Rule | _Group]:
+    """The rules, and in the place of some the group that stands for them, in order."""
+    readings = [tuple(_readings(rule, literals)) for rule in rules]
+    start = 0
+    while start < len(rules):
+        end = _alike(rules, start)
+        if end < len(rules):
+            end = max([end, *(_apart(rules, readings, start, way) for way in readings[start])])
+        if end - start < least:
+            yield rules[start]
+            start += 1
+        else:
+            yield from _grouped(rules[start:end], readings[start:end], least)
+            start = end
+
+
+def _alike(rules: Sequence[ast.Rule], start: int) -> int:
+    """Where the rules end that do the same as the one at ``start``; there, if a packet may go on behind it."""
+    end = start
+    while end < len(rules) and _is_final(rules[end]) and rules[end].statements == rules[start].statements:
+        end += 1
+    return end
+
+
+def _is_final(rule: ast.Rule) -> bool:
+    """Whether a packet that ``rule`` matches meets no other rule, and none of its matches counts packets."""
+    return (
+        bool(rule.statements)
+        and isinstance(rule.statements[-1], ast.Accept | ast.Drop | ast.Reject | ast.Return | ast.Goto)
+        and not any(isinstance(match, ast.Limit) for match in rule.matches)
+    )
+
+
+def _apart(rules: Sequence[ast.Rule], readings: Sequence[Sequence[Reading]], start: int, way: Reading) -> int:
+    """Where the rules end that ask for the same as ``way`` but for values, which do not overlap if they act differently."""
+    claims = _Claims()
+    for index in range(start, len(rules)):
+        found = next((r for r in readings[index] if _field(r) == _field(way) and r.frame == way.frame), None)
+        if found is None or not claims.admit(found.values, rules[index].statements):
+            return index
+    return len(rules)
+
+
+def _field(reading: Reading) -> Kind:
+    """What the values are compared as: an address lies in a prefix."""
+    return Kind("net", reading.kind.end) if reading.kind.what == "address" else reading.kind
+
+
+class _Claims:
+    """What is done about each value so far, by the rules that came first."""
+
+    def __init__(self) -> None:
+        self._exact: dict[PortMember | int, Statements] = {}
+        self._nets: list[Cidr] = []
+        self._actions: dict[Cidr, Statements] = {}
+        self._lengths: set[int] = set()
+
+    def admit(self, values: Iterable[Value], statements: Statements) -> bool:
+        """Claim ``values``; False (and some of them may be claimed) if one overlaps what is treated differently."""
+        return all(self._admit(value, statements) for value in values)
+
+    def _admit(self, value: Value, statements: Statements) -> bool:
+        if isinstance(value, Cidr):
+            return self._admit_net(value, statements)
+        if isinstance(value, PortMember):
+            return self._exact.setdefault(value, statements) == statements
+        low, high = value
+        return high - low < _PORTS_CLAIMED and all(
+            self._exact.setdefault(port, statements) == statements for port in range(low, high + 1)
+        )
+
+    def _admit_net(self, net: Cidr, statements: Statements) -> bool:
+        for length in self._lengths:
+            if length <= net.length:
+                action = self._actions.get(_shortened(net, length))
+                if action is not None and action != statements:
+                    return False
+        place = bisect_left(self._nets, net)
+        for index in range(place, len(self._nets)):
+            inner = self._nets[index]
+            if not net.contains(inner):
+                break
+            if self._actions[inner] != statements:
+                return False
+        if net not in self._actions:
+            insort(self._nets, net)
+            self._actions[net] = statements
+            self._lengths.add(net.length)
+        return True
+
+
+def _shortened(net: Cidr, length: int) -> Cidr:
+    shift = (32 if net.family == 4 else 128) - length
+    return Cidr(net.family, net.value >> shift << shift, length)
+
+
+# --- groups
+
+
+def _grouped(
+    run: Sequence[ast.Rule], readings: Sequence[Sequence[Reading]], least: int
+) -> Iterator[ast.Rule | _Group]:
+    """The rules of a run, grouped; of two ways to group a rule the larger group wins, sizes compared roughly.
+
+    Roughly, so that one rule more or less seldom makes another way the best, which would change much at once.
+    """
+    candidates: dict[tuple[Statements, Kind, tuple[ast.Match | None, ...]], dict[int, Reading]] = {}
+    for index, ways in enumerate(readings):
+        for way in ways:
+            candidates.setdefault((run[index].statements, way.kind, way.frame), {})[index] = way
+    ordered = list(candidates.values())
+    queue = [(*_rank(ways), number) for number, ways in enumerate(ordered) if len(ways) >= least]
+    heapify(queue)
+    leaders: dict[int, _Group] = {}
+    taken: set[int] = set()
+    while queue:
+        entry = heappop(queue)
+        number = entry[-1]
+        left = {index: way for index, way in ordered[number].items() if index not in taken}
+        if len(left) < least:
+            continue
+        if len(left) < len(ordered[number]):
+            ordered[number] = left
+            heappush(queue, (*_rank(left), number))
+            continue
+        first, way = next(iter(left.items()))
+        group = _Group(way.kind, way.frame, run[first].statements)
+        for index, found in left.items():
+            group.values.update(found.values)
+            group.members.append(run[index])
+        leaders[first] = group
+        taken.update(left)
+    for index, rule in enumerate(run):
+        if index in leaders:
+            yield leaders[index]
+        elif index not in taken:
+            yield rule
+
+
+def _rank(ways: Mapping[int, Reading]) -> tuple[bool, int, int, int]:
+    """The smallest is the best; all of ``ways`` are of one kind."""
+    first, way = next(iter(ways.items()))
+    return way.kind.what != "listener", -len(ways).bit_length(), _ORDER.index(way.kind), first
+
+
+# --- readings
+
+
+def _readings(rule: ast.Rule, literals: Mapping[str, tuple[Cidr, ...]]) -> Iterator[Reading]:
+    """Every way to see ``rule`` as values under conditions."""
+    if not _is_final(rule):
+        return
+    for place, match in enumerate(rule.matches):
+        if isinstance(match, ast.Ports):
+            if not match.negate:
+                yield Reading(Kind("ports", match.end), _frame(rule, place), match.ranges)
+        elif isinstance(match, ast.Address | ast.InSet) and (nets := _nets(match, literals)):
+            what: Literal["address", "net"] = "address" if all(net.is_address for net in nets) else "net"
+            yield Reading(Kind(what, match.end), _frame(rule, place), nets)
+            if what == "address" and (listeners := _listeners(rule, place, nets)):
+                yield listeners
+
+
+def _nets(match: ast.Address | ast.InSet, literals: Mapping[str, tuple[Cidr, ...]]) -> tuple[Cidr, ...]:
+    """The prefixes of which one must hold; none where the match is another."""
+    if match.negate:
+        return ()
+    return (match.net,) if isinstance(match, ast.Address) else literals.get(match.set, ())
+
+
+def _frame(rule: ast.Rule, place: int) -> tuple[ast.Match | None, ...]:
+    return (*rule.matches[:place], None, *rule.matches[place + 1 :])
+
+
+def _listeners(rule: ast.Rule, place: int, addresses: Sequence[Cidr]) -> Reading | None:
+    """The rule as (address, protocol, port) of one end, if it names single ones of all three, and says no more of them."""
+    end = rule.matches[place].end  # type: ignore[union-attr] # the caller's match is about an end
+    protocol: int | None = None
+    ports: tuple[Port, ...] = ()
+    frame: list[ast.Match | None] = []
+    for index, match in enumerate(rule.matches):
+        if index == place:
+            frame.append(None)
+        elif isinstance(match, ast.Protocol) and not match.negate and protocol is None:
+            protocol = match.number
+        elif isinstance(match, ast.Ports) and not match.negate and match.end == end and not ports:
+            ports = match.ranges
+        elif isinstance(match, ast.Protocol | ast.Ports | ast.PortInSet | ast.Icmp):
+            return None
+        else:
+            frame.append(match)
+    if protocol not in _LISTENER_PROTOCOLS or not ports or any(low != high for low, high in ports):
+        return None
+    if len(addresses) * len(ports) > _LISTENERS_A_RULE:
+        return None
+    values = tuple(PortMember(address, protocol, port) for address, (port, _) in product(addresses, ports))
+    return Reading(Kind("listener", end), tuple(frame), values)
