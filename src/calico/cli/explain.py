@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from calico.cli import options
+from calico.cli.drops import or_drops
 from calico.cli.stores import Location, store_options
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     epilog="Exit status: 0 there is an answer, whether it is allowed or denied; 1 there is none, such as for an end that"
     " is not known; 2 the command line is wrong."
 )
-@click.option("--from", "source", metavar="END", required=True, help="Who sends the first packet.")
-@click.option("--to", "destination", metavar="END", required=True, help="Whom it is for.")
+@click.option("--from", "source", metavar="END", help="Who sends the first packet.")
+@click.option("--to", "destination", metavar="END", help="Whom it is for.")
 @click.option("--protocol", metavar="NAME|NUMBER", help="Default: TCP, or ICMP where a type of it is given.")
 @click.option("--port", metavar="PORT|NAME", help="The destination's port, or its name there.")
 @click.option("--source-port", type=click.IntRange(1, 65535), help="The source's port.")
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--verbose", is_flag=True, help="Show the rules that did not match too, and why.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @store_options
+@or_drops
 def explain(location: Location, *, files: Sequence[str], output: str, verbose: bool, **asked: Any) -> None:
     """Say whether a new flow is allowed, and why: every step at both ends, and the way between.
 
@@ -55,12 +57,15 @@ def explain(location: Location, *, files: Sequence[str], output: str, verbose: b
     matched. What staged policies would change is said at the end. On a host, its side is compared with the kernel:
     proven, drifted with the difference, or unknown with the reason.
 
+    --drops asks about no flow: it follows the packets that this host drops right now, each with the rule that drops it.
+
     \b
     Examples:
       calicoctl explain --from shop/web-1 --to shop/db-1 --port 5432
       calicoctl explain --from 203.0.113.9 --to shop/web-1 --port https -v
       calicoctl explain --from shop/web-1 --to shop/db-1 --icmp-type 8
       calicoctl explain --from shop/web-1 --to partners --port 443 -f manifests/ -R
+      calicoctl explain --drops --endpoint shop/web-1
     """
     from calico.analysis.explain import Question, Unanswerable
     from calico.analysis.explain import explain as answer

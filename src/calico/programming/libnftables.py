@@ -23,7 +23,7 @@ from calico.programming.backend import Busy, Missing, ProgrammingError, Rejected
 TIMEOUT: Final = 120.0
 """Seconds for the program; 100,000 elements take one."""
 
-_JSON, _NUMERIC = 1 << 4, (1 << 7) | (1 << 8) | (1 << 9) | (1 << 10)
+_HANDLES, _JSON, _NUMERIC = 1 << 3, 1 << 4, (1 << 7) | (1 << 8) | (1 << 9) | (1 << 10)
 _QUOTED_LINES: Final = 6
 
 
@@ -77,6 +77,14 @@ class Library:
         text = f"list table {family} {table}"
         status, output, errors = self._command(text, _JSON | _NUMERIC)
         return _listed(status, output, errors, text)
+
+    def list_chain(self, family: str, table: str, chain: str) -> str:
+        """A chain as text, each rule with its handle; "" if there is no such chain."""
+        text = f"list chain {family} {table} {chain}"
+        status, output, errors = self._command(text, _HANDLES)
+        if status and "No such file or directory" not in errors:
+            raise problem(errors, text)
+        return output.decode(errors="replace")
 
     def close(self) -> None:
         """Free the context and its socket."""

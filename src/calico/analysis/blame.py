@@ -1,0 +1,202 @@
+"""Whose doing it is that a packet was dropped: from the rule in the kernel back to the operator's words.
+
+In:   where a packet was dropped (table, chain), the rule's comments, and the chains that it had been through.
+Out:  ``Blame``: the resource and rule, or what else of ours it was, or whose rule if it is none of ours.
+Next: ``cli.drops`` adds what the rule says, from the store, and prints it.
+
+What is in the kernel is enough: a rule carries its provenance, and chains are named after what they are made of.
+A comment or name that was too long to be kept whole is looked up among the ``known`` policies and profiles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from calico.desired import Direction, Origin, PolicyId
+from calico.ruleset import names, nft
+from calico.ruleset.iptables import HASH_PREFIX, PREFIX
+
+_DESCRIBED: Final = re.compile(
+    r"(?:(?P<kind>[A-Za-z]+) (?:(?P<namespace>[^ /]+)/)?(?P<name>[^ /]+) (?:tier (?P<tier>[^ ]+) )?)?"
+    r"(?P<direction>ingress|egress)(?: rule (?P<rule>[0-9]+)|(?P<rules> rules [0-9].*)| end of (?:tier|profiles))?"
+)
+"""What ``ruleset.provenance`` writes."""
+_MERGED: Final = re.compile(r"[0-9]+ rules of [0-9]+: .*")
+_DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
+_POLICY_CHAIN: Final = re.compile(r"cali-p[io]-(?P<kind>[a-z]*np)/(?:(?P<namespace>[^/]+)/)?(?P<name>[^/]+)")
+_PROFILE_CHAIN: Final = re.compile(r"cali-pr[io]-(?!_)(?P<name>.+)")
+_KINDS: Final = {"np": "NetworkPolicy", "gnp": "GlobalNetworkPolicy"}
+_RULES_CHAIN: Final = re.compile(r"cali-p(?P<profile>r?)(?P<way>[io])-")
+_DISPATCH: Final = re.compile(r"cali-(?:from|to)-(?:wl|hep|host-endpoint)")
+_RULE_NUMBER: Final = re.compile(r" rule ([0-9]+)$")
+_WORDS: Final = {
+    "False source address": "the source address does not belong to the workload (spoofed), or there is no route back to it",
+    "Workloads are no routers": "a workload may not pose as a router: no ICMP redirects, no router advertisements",
+    "Workload interface without endpoint": "a workload's interface for which this host has no endpoint; until there is one, it is closed",
+    "Workload to its host: not allowed by default": (
+        "policy allows it, but not the way from a workload to its own host (defaultEndpointToHostAction: Drop)"
+    ),
+    "The gateway's address leads nowhere": "169.254.1.1 is only a gateway; nothing is behind the address itself",
+    "Workloads may not send VXLAN": "a workload may not send VXLAN",
+    "Workloads may not send IP in IP": "a workload may not send IP in IP",
+    "Packets of no valid flow": (
+        "connection tracking knows no flow that this packet could belong to (state invalid);"
+        " disableConntrackInvalidCheck lets such packets reach policy"
+    ),
+}
+"""What our rules that come from no resource mean, by their comment."""
+
+
+class Blame(NamedTuple):
+    """Whose doing a drop is.
+
+    ``by``: "rule", "tier" (its end), "profiles" (their end), "missing" (something that does not exist), "host" (what
+    this host always does), "endpoint" (closed as a whole), "foreign" (not ours). ``origin`` says which resource, for
+    the first four. ``sentence`` says it all.
+    """
+
+    by: str
+    sentence: str
+    origin: Origin | None = None
+
+
+class Known:
+    """Policies and profiles that exist, so that chains whose names are hashes are found again."""
+
+    def __init__(self, policies: Iterable[PolicyId] = (), profiles: Iterable[str] = ()) -> None:
+        chains: dict[str, PolicyId | str] = {}
+        for direction in _DIRECTIONS:
+            chains |= {names.policy_chain(policy, direction): policy for policy in policies}
+            chains |= {names.profile_chain(profile, direction): profile for profile in profiles}
+        self._chains: Mapping[str, PolicyId | str] = chains
+
+    def owner(self, chain: str) -> PolicyId | str | None:
+        """The policy, or the profile's name, whose rules are in ``chain``; None if that cannot be told."""
+        if chain in self._chains:
+            return self._chains[chain]
+        if found := _POLICY_CHAIN.fullmatch(chain):
+            kind = _KINDS.get(found["kind"], found["kind"])
+            return PolicyId(kind, found["namespace"] or "", found["name"])
+        if found := _PROFILE_CHAIN.fullmatch(chain):
+            return found["name"]
+        return None
+
+
+def is_ours(family: str, table: str, chain: str, comments: Sequence[str] | None) -> bool:
+    """Whether a rule in this chain of the kernel is ours, on either back end."""
+    if family not in nft.NFT_FAMILY.values():
+        return False
+    marked = any(comment.startswith(HASH_PREFIX) for comment in comments or ())
+    return table == nft.TABLE or chain.startswith(PREFIX) or marked
+
+
+def blame(chain: str, comments: Sequence[str] | None, path: Sequence[str], known: Known) -> Blame:
+    """Whose doing the drop by a rule of ours is. ``comments`` None: the rule is not there any more."""
+    words = [comment for comment in comments or () if not comment.startswith(HASH_PREFIX)]
+    comment = words[0] if words else ""
+    if found := _DESCRIBED.fullmatch(comment):
+        return _of_resource(_origin(found), path, known, found["rules"] or "")
+    if (cut := _cut(chain, comment, known)) is not None:
+        return _of_resource(cut, path, known)
+    if _MERGED.fullmatch(comment):
+        return Blame("rule", f"one of {comment}")
+    if comment.endswith(" does not exist"):
+        return _missing(chain, comment.removesuffix(" does not exist"), known)
+    if comment:
+        return Blame("host", _WORDS.get(comment, comment))
+    if comments is None:
+        owner = known.owner(chain)
+        what = _title(owner) if owner is not None else f"chain {chain}"
+        return Blame("host", f"a rule of {what} that has been replaced meanwhile")
+    if _DISPATCH.match(chain):
+        return Blame(
+            "endpoint",
+            "the endpoint of this interface is closed: it cannot be used as it is, or is not active",
+        )
+    return Blame("host", f"a rule of Calico in chain {chain}")
+
+
+def foreign(family: str, table: str, chain: str, text: str | None) -> Blame:
+    """The blame of a rule that is none of ours, as ``text``; None: it was the policy of the chain."""
+    what = "its policy drop" if text is None else f"rule '{text}'" if text else "a rule that is gone"
+    return Blame("foreign", f"table {family} {table}, chain {chain}, {what}, which is not Calico's")
+
+
+def _origin(found: re.Match[str]) -> Origin:
+    direction: Direction = "ingress" if found["direction"] == "ingress" else "egress"
+    match found["kind"]:
+        case None:
+            return Origin("Profile", "", "", "", direction)
+        case "Tier":
+            return Origin("Tier", found["name"], "", found["name"], direction)
+        case kind:
+            rule = None if found["rule"] is None else int(found["rule"])
+            return Origin(kind, found["tier"] or "", found["namespace"] or "", found["name"], direction, rule)
+
+
+def _of_resource(origin: Origin, path: Sequence[str], known: Known, rules: str = "") -> Blame:
+    if origin.kind == "Tier":
+        met = _owners(path, known, policies=True)
+        who = f"{', '.join(met)} {'selects' if len(met) == 1 else 'select'} the endpoint, and "
+        sentence = (
+            f"end of tier {origin.name}: {who if met else ''}no {origin.direction} rule of the tier allows it"
+        )
+        return Blame("tier", sentence, origin)
+    if origin.kind == "Profile" and not origin.name:
+        met = _owners(path, known, policies=False)
+        because = f"not even {', '.join(met)}" if met else "no profile, and no policy applies"
+        return Blame(
+            "profiles", f"end of profiles ({origin.direction}): nothing allows it, {because}", origin
+        )
+    title = _title(
+        origin.name if origin.kind == "Profile" else PolicyId(origin.kind, origin.namespace, origin.name)
+    )
+    number = f", {origin.direction}" + (f" rule {origin.rule}" if origin.rule is not None else rules)
+    if rules:
+        number += ", one of these"
+    tier = f" in tier {origin.tier}" if origin.tier not in {"", "default"} else ""
+    return Blame("rule", f"{title}{tier}{number}", origin)
+
+
+def _cut(chain: str, comment: str, known: Known) -> Origin | None:
+    """The origin of a rule whose comment was cut off: from its chain, with the number if that is left."""
+    rules = _RULES_CHAIN.match(chain)
+    owner = known.owner(chain)
+    if rules is None or owner is None or not comment or comment.endswith(" does not exist"):
+        return None
+    direction: Direction = "ingress" if rules["way"] == "i" else "egress"
+    number = _RULE_NUMBER.search(comment)
+    rule = int(number[1]) if number else None
+    if isinstance(owner, str):
+        return Origin("Profile", "", "", owner, direction, rule) if number else None
+    return Origin(owner.kind, "", owner.namespace, owner.name, direction, rule)
+
+
+def _missing(chain: str, words: str, known: Known) -> Blame:
+    owner = known.owner(chain)
+    rules = _RULES_CHAIN.match(chain)
+    direction: Direction = "egress" if rules and rules["way"] == "o" else "ingress"
+    origin = None
+    if isinstance(owner, PolicyId):
+        origin = Origin(owner.kind, "", owner.namespace, owner.name, direction)
+    elif owner is not None:
+        origin = Origin("Profile", "", "", owner, direction)
+    title = words if owner is None else _title(owner)
+    return Blame("missing", f"{title} does not exist, and what is missing denies ({direction})", origin)
+
+
+def _owners(path: Sequence[str], known: Known, *, policies: bool) -> list[str]:
+    """The policies, or profiles, among the chains of ``path``, each once, in order."""
+    found = dict.fromkeys(
+        owner for chain in path if _RULES_CHAIN.match(chain) and (owner := known.owner(chain)) is not None
+    )
+    return [_title(owner) for owner in found if isinstance(owner, PolicyId) == policies]
+
+
+def _title(owner: PolicyId | str) -> str:
+    if isinstance(owner, str):
+        return f"Profile {owner}"
+    name = f"{owner.namespace}/{owner.name}" if owner.namespace else owner.name
+    return f"{owner.kind} {name}"
