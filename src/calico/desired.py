@@ -10,7 +10,7 @@ with ``==``. Rows keep their provenance (``Origin``) from here down to the kerne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal, NamedTuple
 
@@ -18,6 +18,8 @@ from calico.model.address import Cidr
 
 Direction = Literal["ingress", "egress"]
 Verdict = Literal["Allow", "Deny", "Log", "Pass"]
+Layer = Literal["normal", "forward", "pre-dnat", "untracked"]
+"""Where policy meets a packet. Workloads know the normal layer alone; see ``EndpointRow`` for the others."""
 
 
 class PolicyId(NamedTuple):
@@ -66,9 +68,9 @@ class SetInfo:
     selector: str
     port_name: str = ""
     protocol: int | None = None
-
-
     service: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a rule comes from. ``rule`` counts from 0; None is the end of the tier, or of the profiles.
@@ -144,6 +146,16 @@ class TierRow:
     policies: tuple[PolicyId, ...]
 
 
+class Tiers(NamedTuple):
+    """The tiers of one layer, in both directions."""
+
+    ingress: tuple[TierRow, ...] = ()
+    egress: tuple[TierRow, ...] = ()
+
+
+NO_TIERS: Final = Tiers()
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointRow:
     """Everything about one local endpoint: where it is, and in which order which policy applies.
@@ -151,6 +163,10 @@ class EndpointRow:
     Workloads: ``interface`` is always set; ``active`` is False for an endpoint that is to be closed entirely.
     Hosts: ``interface`` is a name, "*" or "" (then ``addresses``, its expected IPs, find the interface).
     ``profiles`` names every profile in order, also those that do not exist: they deny.
+
+    ``ingress`` and ``egress`` judge what begins or ends here. Hosts only: ``forward`` judges what merely passes
+    through, ``pre_dnat`` what comes in, by the destination that it had on the wire, and ``untracked`` each packet
+    by itself, before connection tracking. Profiles belong to the normal layer alone.
     """
 
     interface: str
@@ -160,6 +176,30 @@ class EndpointRow:
     profiles: tuple[str, ...]
     mac: str = ""
     active: bool = True
+    forward: Tiers = NO_TIERS
+    pre_dnat: Tiers = NO_TIERS
+    untracked: Tiers = NO_TIERS
+
+    def tiers(self, layer: Layer, direction: Direction) -> tuple[TierRow, ...]:
+        """The tiers of one layer in one direction."""
+        match layer:
+            case "normal":
+                return self.ingress if direction == "ingress" else self.egress
+            case "forward":
+                chosen = self.forward
+            case "pre-dnat":
+                chosen = self.pre_dnat
+            case "untracked":
+                chosen = self.untracked
+        return chosen.ingress if direction == "ingress" else chosen.egress
+
+    def all_tiers(self) -> Iterator[TierRow]:
+        """The tiers of all layers and directions."""
+        yield from self.ingress
+        yield from self.egress
+        for layer in (self.forward, self.pre_dnat, self.untracked):
+            yield from layer.ingress
+            yield from layer.egress
 
 
 @dataclass(frozen=True, slots=True)

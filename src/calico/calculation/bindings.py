@@ -4,8 +4,8 @@ In:   local endpoints and their effective labels; policies, tiers and profiles o
 Out:  ``endpoints``, and of policies and profiles those that one of them needs.
 Next: ``calculation.sets`` fills the sets that these need, ``calculation.routes`` leads to the endpoints.
 
-Only policies of the normal hook bind here (applyOnForward ones among them, since they act on what ends at the
-host too). Untracked and pre-DNAT policies of host endpoints get tables of their own beside ``endpoints``.
+A policy stands in every layer where it judges packets of an endpoint (``PolicyFact.layers``): one with applyOnForward
+in two of a host endpoint's. Layers have the same tiers, in the same order, of which each holds those that have policies there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from calico.calculation.facts import LocalFact, PolicyFact, ProfileFact, TierFac
 from calico.calculation.labels import Inheritance, Labels, Owner, Traits
 from calico.calculation.matching import Match
 from calico.calculation.rules import Compiled
-from calico.desired import Direction, EndpointId, EndpointRow, PolicyId, TierRow
+from calico.desired import NO_TIERS, Direction, EndpointId, EndpointRow, Layer, PolicyId, TierRow, Tiers
 from calico.tables.derived import Derived, On, Stage
 from calico.tables.table import Index, Table
 
@@ -131,20 +131,30 @@ class Bindings:
             return EndpointRow(interface, (), (), (), (), active=False)
         labels = self.labels.get(id_)
         selecting = self.selected.table.get(labels) if labels is not None else None
-        mine = [
-            (id_, policy)
-            for id_ in selecting or ()
-            if (policy := self._policy_facts.get(id_)) is not None and policy.hook == "normal"
-        ]
-        mine.sort(key=lambda each: (each[1].order, f"{each[0].name}/{each[0].namespace}/{each[0].kind}"))
+        mine: dict[Layer, list[tuple[PolicyId, PolicyFact]]] = {}
+        for policy_id in selecting or ():
+            policy = self._policy_facts.get(policy_id)
+            if policy is not None:
+                for layer in policy.layers(id_, interface):
+                    mine.setdefault(layer, []).append((policy_id, policy))
+        tiers = {layer: self._tiers_of(policies) for layer, policies in mine.items()}
+        normal = tiers.get("normal", NO_TIERS)
         return EndpointRow(
             interface=interface,
             addresses=local.owner.nets,
-            ingress=self._tier_rows(mine, "ingress"),
-            egress=self._tier_rows(mine, "egress"),
+            ingress=normal.ingress,
+            egress=normal.egress,
             profiles=local.owner.traits.profiles,
             mac=local.fact.mac,
+            forward=tiers.get("forward", NO_TIERS),
+            pre_dnat=tiers.get("pre-dnat", NO_TIERS),
+            untracked=tiers.get("untracked", NO_TIERS),
         )
+
+    def _tiers_of(self, policies: list[tuple[PolicyId, PolicyFact]]) -> Tiers:
+        """The tiers of one layer, from its policies in any order."""
+        policies.sort(key=lambda each: (each[1].order, f"{each[0].name}/{each[0].namespace}/{each[0].kind}"))
+        return Tiers(self._tier_rows(policies, "ingress"), self._tier_rows(policies, "egress"))
 
     def _tier_rows(
         self, policies: Iterable[tuple[PolicyId, PolicyFact]], direction: Direction
@@ -173,9 +183,11 @@ class Bindings:
                 yield from self._wearers[labels]
 
     def _policy(self, id_: PolicyId) -> Compiled | None:
-        """A policy's rules, while an endpoint here needs them."""
+        """A policy's rules, while an endpoint here needs them, or where they are wanted at hand on every host."""
         fact = self._policy_facts.get(id_)
-        return None if fact is None or id_ not in self._by_policy else fact.rules._replace(problems=())
+        if fact is None or not (fact.everywhere or id_ in self._by_policy):
+            return None
+        return fact.rules._replace(problems=())
 
     def _profile(self, name: str) -> Compiled | None:
         """A profile's rules, while an endpoint here needs them; a missing one has no row, and denies."""
@@ -192,11 +204,11 @@ def _traits(local: Local) -> tuple[Traits, ...]:
 
 
 def _tiers(row: EndpointRow) -> frozenset[str]:
-    return frozenset(tier.name for tier in (*row.ingress, *row.egress))
+    return frozenset(tier.name for tier in row.all_tiers())
 
 
 def _policies(row: EndpointRow) -> frozenset[PolicyId]:
-    return frozenset(id_ for tier in (*row.ingress, *row.egress) for id_ in tier.policies)
+    return frozenset(id_ for tier in row.all_tiers() for id_ in tier.policies)
 
 
 def _interfaces(id_: EndpointId, before: Local | None, now: Local | None) -> Iterator[str]:

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 from calico.calculation.labels import Port, cluster_wide, namespaced
 from calico.calculation.rules import Compiled, Unusable, compile_rules, protocol_number
 from calico.calculation.scope import Scope
-from calico.desired import EndpointId, Origin, PolicyId, PolicyRow, PoolRow, RuleRow
+from calico.desired import EndpointId, Layer, Origin, PolicyId, PolicyRow, PoolRow, RuleRow
 from calico.model.address import Cidr, parse_cidr
 from calico.model.endpoint import EndpointPort, HostEndpoint, WorkloadEndpoint, WorkloadPort
 from calico.model.keys import Key
@@ -40,8 +40,12 @@ from calico.model.policy import (
 from calico.model.pool import IPPool
 from calico.model.selector import Selector
 
+EVERYWHERE = "AssumeNeededOnEveryNode"
+"""The performance hint that a policy will be needed on every host, so that hosts better have its sets filled."""
 NAMESPACE_PROFILE = "kns."
 """Kubernetes' profile of a namespace: this and the namespace's name."""
+ALL_INTERFACES = "*"
+"""What a host endpoint for every interface without one of its own has in the place of an interface's name."""
 
 
 class OwnerFact(NamedTuple):
@@ -70,7 +74,7 @@ class PolicyFact:
     """A policy: whom it selects, where it stands, for which directions, and its rules.
 
     ``hook`` and ``forward`` (applyOnForward: *also* for traffic that a host only passes on) tell kinds of host
-    policy apart.
+    policy apart. ``everywhere``: every host keeps its rules and sets at hand, also where it selects nobody.
     """
 
     selector: Selector
@@ -81,11 +85,29 @@ class PolicyFact:
     rules: Compiled
     hook: Hook = "normal"
     forward: bool = False
+    everywhere: bool = False
 
     @property
-    def binding(self) -> tuple[str, float, bool, bool, Hook]:
+    def binding(self) -> tuple[str, float, bool, bool, Hook, bool]:
         """What decides where this stands among the policies of an endpoint that it selects."""
-        return self.tier, self.order, self.ingress, self.egress, self.hook
+        return self.tier, self.order, self.ingress, self.egress, self.hook, self.forward
+
+    def layers(self, endpoint: EndpointId, interface: str) -> tuple[Layer, ...]:
+        """Where this judges packets of an endpoint that it selects (behaviour reference 3.6).
+
+        Untracked policy needs an interface of its own: one for all other interfaces is not asked.
+        """
+        match self.hook:
+            case "normal" if endpoint.kind == "WorkloadEndpoint" or not self.forward:
+                return ("normal",)
+            case "normal":
+                return ("normal", "forward")
+            case "pre-dnat" if endpoint.kind == "HostEndpoint":
+                return ("pre-dnat",)
+            case "untracked" if endpoint.kind == "HostEndpoint" and interface != ALL_INTERFACES:
+                return ("untracked",)
+            case _:
+                return ()
 
 
 class TierFact(NamedTuple):
@@ -185,6 +207,7 @@ def policy(resource: NetworkPolicy | GlobalNetworkPolicy, key: PolicyId) -> Poli
         namespace_selector, forward = wider.namespace_selector, wider.apply_on_forward
         hook = "untracked" if wider.do_not_track else "pre-dnat" if wider.pre_dnat else "normal"
     ingress, egress = (not spec.types or name in spec.types for name in ("Ingress", "Egress"))
+    egress = egress and hook != "pre-dnat"
     origin = Origin(key.kind, spec.tier, key.namespace, key.name, "ingress")
     selector, problems = Scope(key.namespace).policy(spec, namespace_selector)
     if problems:
@@ -203,7 +226,8 @@ def policy(resource: NetworkPolicy | GlobalNetworkPolicy, key: PolicyId) -> Poli
             spec.ingress if ingress else (), spec.egress if egress else (), origin, key.namespace
         )
     order = inf if spec.order is None else spec.order
-    return PolicyFact(selector, spec.tier, order, ingress, egress, rules, hook, forward)
+    everywhere = EVERYWHERE in spec.performance_hints
+    return PolicyFact(selector, spec.tier, order, ingress, egress, rules, hook, forward, everywhere)
 
 
 def tier(resource: Tier | None, name: str) -> TierFact | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Final, Literal
 
 from calico.calculation import facts as read
 from calico.calculation.facts import LocalFact, OwnerFact, PolicyFact, PoolFact, ProfileFact, TierFact
@@ -24,6 +24,7 @@ from calico.desired import (
     Direction,
     EndpointId,
     EndpointRow,
+    Layer,
     PolicyId,
     PolicyRow,
     PoolRow,
@@ -33,14 +34,15 @@ from calico.desired import (
     SetInfo,
     SetMember,
     TierRow,
+    Tiers,
 )
 from calico.model.address import Cidr
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.keys import Key
-from calico.model.networkset import GlobalNetworkSet, NetworkSet
-from calico.model.policy import (
 from calico.model.kubernetes_kinds import EndpointSlice
 from calico.model.kubernetes_service import Backends, backends
+from calico.model.networkset import GlobalNetworkSet, NetworkSet
+from calico.model.policy import (
     BUILT_IN_TIERS,
     DEFAULT_ALLOW_PROFILE,
     GlobalNetworkPolicy,
@@ -50,6 +52,8 @@ from calico.model.kubernetes_service import Backends, backends
 )
 from calico.model.pool import IPPool
 from calico.model.resource import Resource
+
+LAYERS: Final[tuple[Layer, ...]] = ("normal", "forward", "pre-dnat", "untracked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,12 @@ class _Picture:
         self.tiers: dict[str, TierFact | None] = {name: read.tier(None, name) for name in BUILT_IN_TIERS}
         self.profiles: dict[str, ProfileFact] = {}
         self.pools: dict[str, PoolFact] = {}
+        self.backends: list[Backends] = []
         for key, resource in translated(facts).facts.items():
             try:
                 self._read(node, key, resource)
             except ValueError:
                 continue  # unusable, and as good as absent: calculation.facts says what absence means
-        self.backends: list[Backends] = []
         self.profiles[DEFAULT_ALLOW_PROFILE] = read.default_allow()
         self.labels = {key: self.effective(owner) for key, owner in self.owners.items()}
 
@@ -123,19 +127,19 @@ class _Picture:
                 self.profiles[key.name] = read.profile(resource, key.name)
             case IPPool():
                 self.pools[key.name] = read.pool(resource)
+            case EndpointSlice():
+                served = backends(resource.document())
+                self.backends += [served] if served else []
 
     def state(self) -> State:
         """Endpoints first, then only what they need, then only what that needs."""
         endpoints = {id_: self.endpoint(id_) for id_ in self.locals if self.governs(id_)}
         policies = {
-            case EndpointSlice():
-                served = backends(resource.document())
-                self.backends += [served] if served else []
             id_: self.policies[id_].rules
             for row in endpoints.values()
-            for tier in (*row.ingress, *row.egress)
+            for tier in row.all_tiers()
             for id_ in tier.policies
-        }
+        } | {id_: policy.rules for id_, policy in self.policies.items() if policy.everywhere}
         profiles = {
             name: self.profiles[name].rules
             for row in endpoints.values()
@@ -173,25 +177,35 @@ class _Picture:
         if local.closed:
             return EndpointRow(local.interface, (), (), (), (), active=False)
         owner = self.owners[key]
+        normal, forward, pre_dnat, untracked = (
+            Tiers(self.tiers_of(id_, layer, "ingress"), self.tiers_of(id_, layer, "egress"))
+            for layer in LAYERS
+        )
         return EndpointRow(
             interface=local.interface,
             addresses=owner.nets,
-            ingress=self.tiers_of(self.labels[key], "ingress"),
-            egress=self.tiers_of(self.labels[key], "egress"),
+            ingress=normal.ingress,
+            egress=normal.egress,
             profiles=owner.profiles,
             mac=local.mac,
+            forward=forward,
+            pre_dnat=pre_dnat,
+            untracked=untracked,
         )
 
-    def tiers_of(self, labels: Mapping[str, str], direction: Direction) -> tuple[TierRow, ...]:
-        """The normal policies that select these labels in this direction, tier by tier, in order.
+    def tiers_of(self, endpoint: EndpointId, layer: Layer, direction: Direction) -> tuple[TierRow, ...]:
+        """The policies that select an endpoint and act on it in this layer and direction, tier by tier, in order.
 
         Tiers by order and name, those that do not exist last, and denying at their end. Policies by order, those
         without one last, then by ``name/namespace/kind``.
         """
+        key, local = self.locals[endpoint]
         mine = {
             id_: policy
             for id_, policy in self.policies.items()
-            if policy.hook == "normal" and getattr(policy, direction) and policy.selector.matches(labels)
+            if layer in policy.layers(endpoint, local.interface)
+            and getattr(policy, direction)
+            and policy.selector.matches(self.labels[key])
         }
         rows = []
         for name in {policy.tier for policy in mine.values()}:
@@ -218,6 +232,15 @@ class _Picture:
         Of a service every address of its slices, or each of them with each port of its slice.
         """
         info = spec.info
+        if info.service:
+            for served in self.backends:
+                for address in served.addresses if served.service == info.service else ():
+                    if info.type == "net":
+                        yield SetMember(spec.id, address)
+                        continue
+                    for protocol, port in served.ports:
+                        yield SetMember(spec.id, PortMember(address, protocol, port))
+            return
         for key, owner in self.owners.items():
             if not spec.selector.matches(self.labels[key]):
                 continue
@@ -233,15 +256,6 @@ class _Picture:
     def routes(endpoints: Mapping[EndpointId, EndpointRow]) -> dict[Cidr, RouteRow]:
         """Each address of a local workload to its interface; of two with the same address the first, by name."""
         return {
-        if info.service:
-            for served in self.backends:
-                for address in served.addresses if served.service == info.service else ():
-                    if info.type == "net":
-                        yield SetMember(spec.id, address)
-                        continue
-                    for protocol, port in served.ports:
-                        yield SetMember(spec.id, PortMember(address, protocol, port))
-            return
             address: RouteRow(row.interface, row.mac)
             for id_, row in sorted(endpoints.items(), reverse=True)
             if id_.kind == "WorkloadEndpoint"

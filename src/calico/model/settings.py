@@ -63,6 +63,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return _bit(self.mark_mask, 1)
 
     @property
+    def forwarded_mark(self) -> int:
+        """The packet passes through this host; behind FORWARD nothing else tells it from one that began here."""
+        return _bit(self.mark_mask, 2)
+
+    @property
     def scratch_mark(self) -> int:
         """Free for one chain's own use."""
         return _bit(self.mark_mask, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calico.desired import EndpointRow, TierRow
+from calico.desired import EndpointRow, Layer, TierRow
 from calico.model.address import parse_cidr
 from support.builders import elsewhere, endpoint, here, host_endpoint, policy, profile, rule, tier
 from support.world import NOTHING, World, policy_id
@@ -163,14 +163,84 @@ def test_a_global_policy_binds_hosts_too() -> None:
     assert world.routes() == {}
 
 
-@pytest.mark.parametrize("kind", ["do_not_track", "pre_dnat"])
-def test_untracked_and_pre_dnat_policies_are_not_normal_ones(kind: str) -> None:
-    """Policies that act elsewhere than normal ones are in no normal binding, and not active for its sake."""
+BOTH_WAYS = ("ingress", "egress")
+LAYERS: tuple[Layer, ...] = ("normal", "forward", "pre-dnat", "untracked")
+
+
+def layers(world: World, name: str) -> dict[str, list[str]]:
+    """In which layers and directions an endpoint has policies, and their names."""
+    row = world.endpoint(name)
+    assert row is not None
+    found = {
+        f"{layer} {direction}": [id_.name for tier in row.tiers(layer, direction) for id_ in tier.policies]
+        for layer in LAYERS
+        for direction in BOTH_WAYS
+    }
+    return {place: names for place, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named", "others"),
+    [
+        ({}, ("normal",), ("normal",)),
+        ({"apply_on_forward": True}, ("normal", "forward"), ("normal", "forward")),
+        ({"apply_on_forward": True, "do_not_track": True}, ("untracked",), ()),
+    ],
+    ids=["plain", "forward", "untracked"],
+)
+def test_a_policy_stands_in_the_layers_where_it_acts(
+    fields: dict[str, bool], named: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    """What a policy says of itself decides its layers; untracked ones need an interface's own endpoint."""
+
+    def both_ways(layers: tuple[str, ...]) -> dict[str, list[str]]:
+        return {f"{layer} {direction}": ["p"] for layer in layers for direction in BOTH_WAYS}
+
     world = World(
-        policy("p", namespace=None, **{kind: True}), endpoint("w"), host_endpoint("h", interface="*")
+        policy("p", namespace=None, **fields),
+        host_endpoint("named", interface="eth0"),
+        host_endpoint("others", interface="*"),
     )
-    assert world.order("w") == world.order("h") == []
-    assert world.state.policies == {}
+    assert layers(world, "named") == both_ways(named)
+    assert layers(world, "others") == both_ways(others)
+
+    world.add(host_endpoint("others", interface="eth1"))
+    assert layers(world, "others") == both_ways(named)
+    assert world.remove("named", "others").policies == {policy_id("p", ""): None}
+
+
+@pytest.mark.parametrize("interface", ["eth0", "*"])
+def test_policy_before_nat_knows_no_egress(interface: str) -> None:
+    """One whose types do not say, as stored by others, is for what comes in only."""
+    world = World(
+        policy("p", namespace=None, pre_dnat=True, apply_on_forward=True),
+        host_endpoint("h", interface=interface),
+    )
+    assert layers(world, "h") == {"pre-dnat ingress": ["p"]}
+
+
+@pytest.mark.parametrize("fields", [{"do_not_track": True}, {"pre_dnat": True}])
+def test_workloads_know_the_normal_layer_only(fields: dict[str, bool]) -> None:
+    """Untracked and pre-DNAT policies are not for workloads; applyOnForward makes no difference to them."""
+    world = World(
+        policy("p", namespace=None, **fields),
+        policy("q", namespace=None, apply_on_forward=True),
+        endpoint("w"),
+    )
+    assert layers(world, "w") == {"normal ingress": ["q"], "normal egress": ["q"]}
+
+
+def test_a_policy_that_changes_its_hook_moves() -> None:
+    """Setting and taking away applyOnForward and doNotTrack moves the policy between layers at once."""
+    world = World(policy("p", namespace=None), host_endpoint("h", interface="eth0"))
+    for fields, expected in (
+        ({"apply_on_forward": True}, {"normal", "forward"}),
+        ({"apply_on_forward": True, "do_not_track": True}, {"untracked"}),
+        ({"apply_on_forward": True, "pre_dnat": True}, {"pre-dnat"}),
+        ({}, {"normal"}),
+    ):
+        world.add(policy("p", namespace=None, **fields))
+        assert {place.split()[0] for place in layers(world, "h")} == expected
 
 
 def test_namespace_labels_come_through_the_profile() -> None:
