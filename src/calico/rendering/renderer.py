@@ -36,6 +36,7 @@ from calico.rendering.policy import deny, render_rules
 from calico.rendering.sets import FamilySets, Members, Uses, family_of
 from calico.ruleset import ast, names
 from calico.ruleset.diff import Draft
+from calico.ruleset.merge import LEAST, merge
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,10 +67,12 @@ class Renderer:
     """Follows the desired state; ``tables`` is what the kernel should hold now.
 
     Without IPv6 support the IPv6 table is still there, and knows no endpoint: nothing passes to or from workloads.
+    ``least``: how many similar rules become one (``ruleset.merge``).
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, least: int = LEAST) -> None:
         self._settings = settings
+        self._least = least
         self._drafts = {family: Draft(family) for family in FAMILIES}
         self._policed = FAMILIES if settings.ipv6_support else FAMILIES[:1]
         self._known: dict[SetId, Members] = {}
@@ -260,6 +263,7 @@ class Renderer:
                 for family in self._policed:
                     self._drafts[family].put_chain(name, None)
                     self._sets[family].use(name, ())
+                    self._sets[family].own(name, {})
 
     def _render_dirty(self) -> None:
         for chain in self._dirty:
@@ -271,8 +275,10 @@ class Renderer:
                 if row is not None:
                     rows = row.ingress if chain.direction == "ingress" else row.egress
                     rules = render_rules(rows, family, self._settings, uses)
-                self._sets[family].use(name, uses.keys)
-                self._drafts[family].put_chain(name, ast.Chain(rules))
+                merged = merge(name, family, rules, uses.literals, self._least)
+                self._sets[family].use(name, uses.still(merged.rules))
+                self._sets[family].own(name, merged.sets)
+                self._drafts[family].put_chain(name, ast.Chain(merged.rules))
         self._dirty.clear()
 
 

@@ -10,13 +10,14 @@ under another name, and back when the last prefix has gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from calico.desired import PortMember, SetId, SetInfo
 from calico.model.address import Cidr, Family
 from calico.ruleset import ast, names
 from calico.ruleset.diff import Draft
+from calico.ruleset.merge import SetContent
 
 SetKey = tuple[str, SetId] | tuple[Cidr, ...]
 """What a chain uses: ("addresses" or "ports", identifier), or the nets of a literal set."""
@@ -57,6 +58,8 @@ class Uses:
     def __init__(self, sets: FamilySets) -> None:
         self._sets = sets
         self.keys: set[SetKey] = set()
+        self.literals: dict[str, tuple[Cidr, ...]] = {}
+        """The nets of each literal set, by name."""
 
     def addresses(self, identifier: SetId) -> str:
         """The set of a selector's addresses."""
@@ -68,7 +71,18 @@ class Uses:
 
     def literal(self, nets: tuple[Cidr, ...]) -> str:
         """A set of just these."""
-        return self._noted(nets)
+        name = self._noted(nets)
+        self.literals[name] = nets
+        return name
+
+    def still(self, rules: Iterable[ast.Rule]) -> set[SetKey]:
+        """What is used by ``rules``, which may be fewer than were rendered: only literal sets can have gone."""
+        if not self.literals:
+            return self.keys
+        left = {
+            match.set for rule in rules for match in rule.matches if isinstance(match, ast.InSet)
+        } & self.literals.keys()
+        return self.keys - {nets for name, nets in self.literals.items() if name not in left}
 
     def _noted(self, key: SetKey) -> str:
         self.keys.add(key)
@@ -85,6 +99,7 @@ class FamilySets:
         self._names: dict[SetKey, str] = {}
         self._users: dict[SetKey, set[str]] = {}
         self._used: dict[str, frozenset[SetKey]] = {}
+        self._own: dict[str, frozenset[str]] = {}
 
     def wanted(self, key: SetKey) -> tuple[str, names.SetType]:
         """The name and type that a set should have now."""
@@ -117,6 +132,23 @@ class FamilySets:
             if not self._users[key]:
                 del self._users[key]
                 self._draft.drop_set(self._names.pop(key))
+
+    def own(self, chain: str, sets: Mapping[str, SetContent]) -> None:
+        """Note which sets are there for ``chain`` alone, and what is in them: exactly these now."""
+        before = self._own.pop(chain, frozenset())
+        if sets:
+            self._own[chain] = frozenset(sets)
+        for name in before - sets.keys():
+            self._draft.drop_set(name)
+        for name, (info, members) in sets.items():
+            held = self._draft.table.members.get(name)
+            if held is None:
+                self._draft.put_set(name, info, members)
+                continue
+            for member in held - members:
+                self._draft.put_member(name, member, present=False)
+            for member in members - held:
+                self._draft.put_member(name, member, present=True)
 
     def put_member(self, identifier: SetId, member: Cidr | PortMember, *, present: bool) -> None:
         """Follow a change of a member; the type of the set must be right (see ``flipped``)."""
