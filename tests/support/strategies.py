@@ -178,6 +178,7 @@ class Maker:
             ingress=[self.rule() for _ in range(self.choose((1, 0, 2)))],
             egress=[self.rule() for _ in range(self.choose((0, 1)))],
             service_account_selector="all()" if self.seldom() else "",
+            performance_hints=["AssumeNeededOnEveryNode"] if self.seldom() else [],
             **wider,
         )
 
