@@ -11,7 +11,8 @@ import pytest
 from calico.desired import Origin
 from calico.model.address import Family, parse_cidr
 from calico.model.settings import Settings
-from calico.rendering.static import MAPS, static_chains
+from calico.rendering.renderer import Renderer
+from calico.rendering.static import MAPS
 from calico.ruleset import ast
 from calico.ruleset.iptables import Compiler, Image, Images, TableName, chain_name, hashed
 from calico.ruleset.iptables_save import difference, restore
@@ -282,7 +283,7 @@ def test_only_what_changed_is_compiled_anew() -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_golden_host(family: Family) -> None:
     """A host without endpoints, as iptables-restore gets it: the whole text, for people to read."""
-    made = ast.Table(family, static_chains(family, Settings()), maps={name: {} for name in MAPS})
+    made = Renderer(Settings()).tables[family]
     made.maps[MAPS[0]] = {"cali1": ast.Goto("cali-fw-web"), "cali2": ast.Drop()}
     net = parse_cidr("10.0.0.0/8" if family == 4 else "fd00::/8")
     made.chains["cali-fw-web"] = ast.Chain(
