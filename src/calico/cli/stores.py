@@ -76,8 +76,8 @@ class Location(NamedTuple):
 
     store: Datastore
     reason: str
-    notice: bool = False
-    """Whether the choice is one that a person should be told of."""
+    notice: str = ""
+    """What a person should be told of the choice."""
 
 
 def choice_options(function: F) -> F:
@@ -137,7 +137,7 @@ def _with_location(function: F, *, agent: bool) -> F:
         outer = ctx.find_object(Choice)
         location = locate(choice.over(outer) if outer else choice, os.environ, agent=agent)
         if location.notice:
-            click.echo(f"using the store of {location.reason}", err=True)
+            click.echo(location.notice, err=True)
         return ctx.invoke(function, *args, location=location, **kwargs)
 
     with_location.__name__ = function.__name__
@@ -226,12 +226,13 @@ def _environment(said: Mapping[str, Setting]) -> str:
 
 def _found(paths: Paths) -> Location:
     """What is there on this machine, where nobody said which store is meant."""
-    if paths.database.exists():
-        return Location(Datastore(paths.database), "default")
     labs = running_labs(paths)
+    if paths.database.exists():
+        beside = f"using {paths.database}; --lab {labs[0]} uses the running lab's store" if labs else ""
+        return Location(Datastore(paths.database), "default", beside)
     if len(labs) == 1:
-        location = _lab(paths, labs[0])
-        return location._replace(reason=f"lab {labs[0]!r}, the only one running", notice=True)
+        reason = f"lab {labs[0]!r}, the only one running"
+        return _lab(paths, labs[0])._replace(reason=reason, notice=f"using the store of {reason}")
     if labs:
         raise WrongStore(f"several labs are running ({', '.join(labs)}): say which with --lab NAME")
     return Location(Datastore(paths.database), "default")

@@ -167,7 +167,10 @@ def test_a_lab_may_say_where_its_store_is(tmp_path: Path, environment: dict[str,
     (directory / "calicoctl.cfg").write_text(_FILE)
     assert _etcd(locate(Choice(lab="one"), environment))[0] == "http://file:1"
     found = locate(Choice(), environment)
-    assert (_etcd(found)[0], found.notice) == ("http://file:1", True)
+    assert (_etcd(found)[0], found.notice) == (
+        "http://file:1",
+        "using the store of lab 'one', the only one running",
+    )
 
 
 def test_two_stores_on_one_command_line_are_refused(environment: dict[str, str]) -> None:
@@ -191,18 +194,20 @@ def test_a_store_that_cannot_be_used_is_refused_with_the_reason(
 def test_an_existing_database_of_the_host_comes_before_a_lab(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """A host that has a store uses it, whatever labs run."""
-    _lab(tmp_path, "one")
+    """A host that has a store uses it, whatever labs run; as that may not be what is meant, a person is told."""
     host = _host(tmp_path)
+    assert locate(Choice(), environment) == (Datastore(host), "default", "")
+    _lab(tmp_path, "one")
     found = locate(Choice(), environment)
-    assert (found.store.file, found.notice) == (host, False)
+    assert found.store.file == host
+    assert found.notice == f"using {host}; --lab one uses the running lab's store"
 
 
 def test_the_only_lab_is_used_and_that_is_said(tmp_path: Path, environment: dict[str, str]) -> None:
     """With nothing else there, the one running lab is meant; a person is told."""
     lab = _lab(tmp_path, "one")
     found = locate(Choice(), environment)
-    assert (found.store.file, found.notice) == (lab, True)
+    assert (found.store.file, found.notice) == (lab, "using the store of lab 'one', the only one running")
     assert "'one'" in found.reason
 
 
