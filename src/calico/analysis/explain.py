@@ -18,7 +18,7 @@ from calico.analysis.ends import End, UnknownEndError
 from calico.analysis.evaluate import PORTED, Verdict
 from calico.analysis.named import Asked, Names
 from calico.analysis.path import Hop, hops
-from calico.analysis.staged import enforced
+from calico.analysis.staged import Enforced, enforced
 from calico.analysis.trail import Narrator, Remark
 from calico.analysis.words import protocol_name
 from calico.analysis.world import Decision, Flow, World
@@ -49,6 +49,13 @@ class Question:
     icmp_code: int | None = None
     ip_version: int | None = None
     namespace: str = "default"
+
+
+class Understood(NamedTuple):
+    """A question in the world's words: what its ends are called, and the flows that it is about, one at least."""
+
+    asked: tuple[str, str]
+    flows: tuple[Flow, ...]
 
 
 class Side(NamedTuple):
@@ -104,29 +111,75 @@ class Explanation:
         return self.decision.allowed
 
 
-def explain(world: World, question: Question, *, names: Names | None = None) -> Explanation:
-    """The answer to ``question``; raises Unanswerable. ``names`` may be kept for many questions about a world."""
-    names = names or Names(world)
-    try:
-        source = names.end(question.source, question.namespace)
-        destination = names.end(question.destination, question.namespace)
-        flows = [*_flows(world, question, source, destination)]
-    except (UnknownEndError, ValueError) as error:
-        raise Unanswerable(str(error)) from error
-    flow = flows[0]
-    decision = world.judge(flow)
-    narrator = Narrator(world)
-    first, last = sides(narrator, flow, decision, (source.text, destination.text))
-    parts = tuple(
-        Part(each.source.address.address, each.destination.address.address, world.judge(each).allowed)
-        for each in flows
-        if len(flows) > 1
-    )
-    staged = _staged(world, flow, decision, (source.text, destination.text))
-    return Explanation(flow, decision, first, last, hops(world, flow), staged, parts)
+class Explainer:
+    """Answers about one world; what several answers need is made once, when the first of them needs it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.names = Names(world)
+        self._narrator = Narrator(world)
+        self._then: _Then | None = None
+        self._looked = False
+
+    def explain(self, question: Question) -> Explanation:
+        """The answer to ``question``; raises Unanswerable."""
+        meant = self.understood(question)
+        flow = meant.flows[0]
+        decision = self.world.judge(flow)
+        first, last = _sides(self._narrator, flow, decision, meant.asked)
+        parts = tuple(
+            Part(
+                each.source.address.address, each.destination.address.address, self.world.judge(each).allowed
+            )
+            for each in meant.flows
+            if len(meant.flows) > 1
+        )
+        staged = self._staged(flow, decision, meant.asked)
+        return Explanation(flow, decision, first, last, hops(self.world, flow), staged, parts)
+
+    def understood(self, question: Question) -> Understood:
+        """What is asked; raises Unanswerable."""
+        try:
+            source = self.names.end(question.source, question.namespace)
+            destination = self.names.end(question.destination, question.namespace)
+            flows = tuple(_flows(self.world, question, source, destination))
+        except (UnknownEndError, ValueError) as error:
+            raise Unanswerable(str(error)) from error
+        return Understood((source.text, destination.text), flows)
+
+    def _staged(self, flow: Flow, decision: Decision, asked: tuple[str, str]) -> Staged | None:
+        if not self._looked:
+            self._looked = True
+            after = enforced(self.world.facts)
+            self._then = None if after is None else _Then(after, self.world.instead(after.facts))
+        if self._then is None:
+            return None
+        after, world, narrator = self._then.after, self._then.world, self._then.narrator
+        decided = world.judge(flow)
+        first, last = _sides(narrator, flow, decided, asked)
+        touched = any(
+            PolicyId(step.kind, step.namespace, step.name) in after.set
+            for verdict in (decided.egress, decided.ingress)
+            for step in (verdict.trail if verdict is not None else ())
+        )
+        return Staged(decided, first, last, after.set, after.deleted, touched or decided != decision)
 
 
-def sides(narrator: Narrator, flow: Flow, decision: Decision, asked: tuple[str, str]) -> tuple[Side, Side]:
+class _Then:
+    """The world in which what is staged is enforced."""
+
+    def __init__(self, after: Enforced, world: World) -> None:
+        self.after = after
+        self.world = world
+        self.narrator = Narrator(world)
+
+
+def explain(world: World, question: Question) -> Explanation:
+    """The answer to one question; raises Unanswerable."""
+    return Explainer(world).explain(question)
+
+
+def _sides(narrator: Narrator, flow: Flow, decision: Decision, asked: tuple[str, str]) -> tuple[Side, Side]:
     """Both ends of ``flow``, told."""
     return (
         _side(narrator, flow, flow.source, "egress", decision.egress, asked[0]),
@@ -225,18 +278,3 @@ def _named_ports(world: World, endpoint: EndpointId) -> dict[tuple[str, int], in
 def _number(protocol: Protocol) -> int | None:
     text = str(protocol).lower()
     return int(text) if text.isdigit() else PROTOCOLS.get(text)
-
-
-def _staged(world: World, flow: Flow, decision: Decision, asked: tuple[str, str]) -> Staged | None:
-    after = enforced(world.facts)
-    if after is None:
-        return None
-    then = world.instead(after.facts)
-    decided = then.judge(flow)
-    first, last = sides(Narrator(then), flow, decided, asked)
-    touched = any(
-        PolicyId(step.kind, step.namespace, step.name) in after.set
-        for verdict in (decided.egress, decided.ingress)
-        for step in (verdict.trail if verdict is not None else ())
-    )
-    return Staged(decided, first, last, after.set, after.deleted, touched or decided != decision)

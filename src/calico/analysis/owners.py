@@ -42,18 +42,29 @@ class Owners:
 
     def __init__(self, facts: Mapping[Key, Resource]) -> None:
         self._facts = facts
-        self._read: list[tuple[Key, OwnerFact]] | None = None
+        self._exact: dict[Cidr, list[tuple[Key, OwnerFact]]] | None = None
+        self._wide: list[tuple[Cidr, Key, OwnerFact]] = []
 
     def of(self, address: Cidr) -> list[Owner]:
-        """Who has ``address``, itself or within a prefix, in the order of keys."""
-        if self._read is None:
-            self._read = [*self._owners()]
-        found = []
-        for key, owner in self._read:
-            net = next((net for net in owner.nets if net.contains(address)), None)
-            if net is not None:
+        """Who has ``address``, itself or within a prefix: those that have just it first, in the order of keys."""
+        found = [Owner(key, address, self._labels(owner), owner.ports) for key, owner in self._at(address)]
+        known = {owner.key for owner in found}
+        for net, key, owner in self._wide:
+            if net.contains(address) and key not in known:
+                known.add(key)
                 found.append(Owner(key, net, self._labels(owner), owner.ports))
         return found
+
+    def _at(self, address: Cidr) -> list[tuple[Key, OwnerFact]]:
+        if self._exact is None:
+            self._exact = {}
+            for key, owner in self._owners():
+                for net in owner.nets:
+                    if net.is_address:
+                        self._exact.setdefault(net, []).append((key, owner))
+                    else:
+                        self._wide.append((net, key, owner))
+        return self._exact.get(address, [])
 
     def _owners(self) -> Iterator[tuple[Key, OwnerFact]]:
         for key in sorted(self._facts):

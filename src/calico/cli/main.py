@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "lab": ("calico.cli.lab:lab", "A virtual data centre on this machine."),
     "restore": ("calico.cli.backup:restore", "Store everything that a backup holds."),
     "schema": ("calico.cli.schema:schema", "Print the JSON Schema of a kind, for editors."),
+    "test": ("calico.cli.policy_test:test", "Check by manifests who may reach whom, without a store."),
     "validate": ("calico.cli.validate:validate", "Say what is wrong with files, without a store."),
     "version": ("calico.cli.version:version", "Show the version."),
 }

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from calico.cli.manifests import Manifest, texts
 from calico.model import codec
@@ -36,7 +38,8 @@ class BadFiles(Exception):
         self.problems = tuple(problems)
 
 
-class Offline(NamedTuple):
+@dataclass(frozen=True)
+class Offline:
     """What files hold. ``passed_over`` counts objects of kinds that do not matter here."""
 
     facts: Mapping[Key, Resource]
@@ -47,13 +50,14 @@ class Offline(NamedTuple):
         """``file:line`` of a part of a resource, or of the object that it stands for; "" where it is not known."""
         manifest = self.manifests.get(key)
         if manifest is None:
-            source = self._origins().get(key)
+            source = self._origins.get(key)
             manifest, path = (self.manifests[source], ("spec",)) if source is not None else (None, path)
         if manifest is None:
             return ""
         found = manifest.problem(Finding(path, "", ""))
         return f"{found.source}:{found.line}" if found.line else found.source
 
+    @cached_property
     def _origins(self) -> dict[Key, Key]:
         """Which object of Kubernetes stands for which resource."""
         return {

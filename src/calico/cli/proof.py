@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from calico.analysis.fingerprint import fingerprint
 from calico.cli.explanation import Proof, Proofs
 from calico.cli.stores import Location
 from calico.paths import Paths
@@ -29,27 +30,42 @@ def proofs(world: World, explanation: Explanation, location: Location) -> Proofs
 def _proof(world: World, side: Side, location: Location) -> Proof:
     from calico.agent.status import AgentUnreachableError, ask
 
-    del world
-    request = {"command": "prove", "node": side.end.node, "endpoint": list(side.end.endpoint or ())}
+    endpoint = side.end.endpoint
+    assert endpoint is not None, "only endpoints judge"
     try:
+        status = ask(Paths.of(os.environ).agent_socket, {"command": "status"})
+        if status.get("node") != side.end.node:
+            return Proof(
+                "unknown", f"{side.end.node} is another host than this one, {status.get('node')}: ask there"
+            )
+        request = {"command": "prove", "endpoint": list(endpoint)}
         answer = ask(Paths.of(os.environ).agent_socket, request, timeout=30.0)
     except AgentUnreachableError as error:
         return Proof("unknown", str(error))
-    return _read(answer, side, location)
-
-
-def _read(answer: Mapping[str, Any], side: Side, location: Location) -> Proof:
     if "error" in answer:
         return Proof("unknown", str(answer["error"]))
-    if answer["node"] != side.end.node:
-        return Proof("unknown", f"{side.end.node} is another host: ask on it (this is {answer['node']})")
-    if answer["store"] != str(location.store):
-        return Proof(
-            "unknown", f"the agent here works on another store ({answer['store']}), not on {location.store}"
-        )
+    row = world.endpoints.get(endpoint)
+    meant = None if row is None else fingerprint(row, world.picture.policies, world.picture.profiles)
+    return read(answer, meant, str(location.store))
+
+
+def read(answer: Mapping[str, Any], meant: str | None, store: str) -> Proof:
+    """What the agent's ``answer`` proves of an endpoint that is ``meant`` so in ``store``."""
+    node, backend = answer["node"], answer["backend"]
+    if answer["store"] != store:
+        return Proof("unknown", f"the agent here works on another store ({answer['store']}) than {store}")
     if answer["state"] == "unknown":
         return Proof("unknown", answer["reason"])
-    differences = tuple(answer["differences"])
-    if differences:
-        return Proof("drifted", f"the kernel of {answer['node']} holds something else", differences)
-    return Proof("proven", f"{answer['backend']} of {answer['node']} holds exactly what policy says")
+    if answer["fingerprint"] != meant:
+        return Proof(
+            "unknown", "the agent means something else by this endpoint than the store; it may be behind"
+        )
+    if answer["state"] == "drifted":
+        return Proof(
+            "drifted",
+            f"{backend} of {node} holds something else than it should",
+            tuple(answer["differences"]),
+        )
+    others = answer["elsewhere"]
+    rest = f"; {others} difference{'s' * (others != 1)} elsewhere" if others else ""
+    return Proof("proven", f"{backend} of {node} holds exactly what this policy says{rest}")
