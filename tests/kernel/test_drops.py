@@ -43,8 +43,10 @@ spec:
   ingress:
   - {action: Allow, protocol: TCP, destination: {ports: [80]}}
   - {action: Deny, protocol: UDP, source: {selector: app == 'a'}, destination: {ports: [53]}}
----
 """
+SIMILAR = "".join(
+    f"  - {{action: Deny, protocol: UDP, source: {{nets: [10.65.0.{last}/32]}}}}\n" for last in range(2, 22)
+)
 
 
 class World(NamedTuple):
@@ -70,6 +72,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         cloud.apply(
             ALLOWING_PROFILE
             + POLICY
+            + SIMILAR
+            + "---"
             + workload_endpoint("host", "a", A4, A6, labels="{app: a}")
             + workload_endpoint("host", "b", B4, B6, labels="{app: b}")
             + workload_endpoint("host", "c", C4, profiles="[gone]")
@@ -168,6 +172,19 @@ def test_a_drop_by_a_deny_rule_names_the_rule_its_words_and_both_endpoints(
     assert drop["out"] == {"interface": interface_of("b"), "endpoint": "default/b"}
     assert (drop["protocol"], drop["source"], drop["sourcePort"]) == ("UDP", source, 4000)
     assert drop["destination"] == destination
+
+
+def test_of_rules_that_are_one_in_the_kernel_the_one_that_matched_is_named(
+    world: World, tmp_path: Path
+) -> None:
+    """Similar rules are looked up in a set together; which of them it was follows from what is stored."""
+    held = world.host.namespace.run("sh", "-c", "nft list ruleset; iptables-nft-save").stdout
+    assert "NetworkPolicy default/web tier default ingress rules 2-21" in held
+    with following(world, tmp_path) as drops:
+        send_udp(world.a, B4, 54)
+        drop = drops.first(destinationPort=54)
+    assert drop["reason"] == f"NetworkPolicy default/web, ingress rule 2: Deny UDP from {A4}/32"
+    assert drop["policy"]["rule"] == 2
 
 
 def test_a_drop_at_the_end_of_a_tier_names_the_policies_that_did_not_allow_it(

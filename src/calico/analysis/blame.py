@@ -23,7 +23,6 @@ _DESCRIBED: Final = re.compile(
     r"(?P<direction>ingress|egress)(?: rule (?P<rule>[0-9]+)|(?P<rules> rules [0-9].*)| end of (?:tier|profiles))?"
 )
 """What ``ruleset.provenance`` writes."""
-_MERGED: Final = re.compile(r"[0-9]+ rules of [0-9]+: .*")
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
 _POLICY_CHAIN: Final = re.compile(r"cali-p[io]-(?P<kind>[a-z]*np)/(?:(?P<namespace>[^/]+)/)?(?P<name>[^/]+)")
 _PROFILE_CHAIN: Final = re.compile(r"cali-pr[io]-(?!_)(?P<name>.+)")
@@ -54,12 +53,13 @@ class Blame(NamedTuple):
 
     ``by``: "rule", "tier" (its end), "profiles" (their end), "missing" (something that does not exist), "host" (what
     this host always does), "endpoint" (closed as a whole), "foreign" (not ours). ``origin`` says which resource, for
-    the first four. ``sentence`` says it all.
+    the first four. ``sentence`` says it all. ``merged``: the kernel's rule stands for several, of which it is one.
     """
 
     by: str
     sentence: str
     origin: Origin | None = None
+    merged: bool = False
 
 
 class Known:
@@ -100,8 +100,6 @@ def blame(chain: str, comments: Sequence[str] | None, path: Sequence[str], known
         return _of_resource(_origin(found), path, known, found["rules"] or "")
     if (cut := _cut(chain, comment, known)) is not None:
         return _of_resource(cut, path, known)
-    if _MERGED.fullmatch(comment):
-        return Blame("rule", f"one of {comment}")
     if comment.endswith(" does not exist"):
         return _missing(chain, comment.removesuffix(" does not exist"), known)
     if comment:
@@ -146,10 +144,15 @@ def _of_resource(origin: Origin, path: Sequence[str], known: Known, rules: str =
         return Blame("tier", sentence, origin)
     if origin.kind == "Profile" and not origin.name:
         met = _owners(path, known, policies=False)
-        because = f"not even {', '.join(met)}" if met else "no profile, and no policy applies"
+        because = f"not {', '.join(met)} either" if met else "it has no profile, and no policy applies"
         return Blame(
             "profiles", f"end of profiles ({origin.direction}): nothing allows it, {because}", origin
         )
+    return of_rule(origin, rules)
+
+
+def of_rule(origin: Origin, rules: str = "") -> Blame:
+    """The blame of the rule ``origin``; or of one of several ``rules``, as their comment lists them."""
     title = _title(
         origin.name if origin.kind == "Profile" else PolicyId(origin.kind, origin.namespace, origin.name)
     )
@@ -157,7 +160,7 @@ def _of_resource(origin: Origin, path: Sequence[str], known: Known, rules: str =
     if rules:
         number += ", one of these"
     tier = f" in tier {origin.tier}" if origin.tier not in {"", "default"} else ""
-    return Blame("rule", f"{title}{tier}{number}", origin)
+    return Blame("rule", f"{title}{tier}{number}", origin, merged=bool(rules))
 
 
 def _cut(chain: str, comment: str, known: Known) -> Origin | None:

@@ -1,7 +1,7 @@
 """Names for what the kernel knows by number: the endpoints of this host, its policies, and what their rules say.
 
 In:   the store, and the report of this host's agent.
-Out:  ``Directory``: an interface's name and endpoint, a rule in words.
+Out:  ``Directory``: an interface's name and endpoint, a rule in words, and which of several rules it was.
 Next: ``cli.drops`` prints them.
 
 All of it makes a line clearer, none of it is needed: without a store, what the kernel holds has to do.
@@ -12,16 +12,19 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from calico.analysis import World
     from calico.analysis.blame import Known
     from calico.cli.stores import Location
     from calico.datastore.typed import Resources
     from calico.desired import Origin
+    from calico.programming.tracejoin import Packet
 
 T = TypeVar("T")
 
@@ -50,6 +53,8 @@ class Directory:
         self._interfaces: dict[int, str] = {}
         self._endpoints: dict[str, str] = {}
         self._read_at: float | None = None
+        self._deciding: World | None = None
+        self._decided_at: float | None = None
         self._policies: dict[tuple[str, str, str], tuple[float, Any]] = {}
 
     def interface_name(self, number: int) -> str:
@@ -110,6 +115,49 @@ class Directory:
         spec = getattr(self._resource(origin), "spec", None)
         rules = getattr(spec, origin.direction, None) or ()
         return rule_words(rules[origin.rule]) if origin.rule < len(rules) else None
+
+    def exact(self, merged: Origin, packet: Packet) -> Origin:
+        """The one rule that drops ``packet``, of several that are one in the kernel; ``merged`` where that cannot be told."""
+        from calico.analysis.ends import UnknownEndError
+
+        world = self._world()
+        if world is None:
+            return merged
+        try:
+            decision = world.decide(
+                source=packet.source.address,
+                destination=packet.destination.address,
+                protocol=packet.protocol,
+                port=packet.destination_port,
+                source_port=packet.source_port,
+                icmp_type=packet.icmp_type,
+                icmp_code=packet.icmp_code,
+            )
+        except (UnknownEndError, ValueError):
+            return merged
+        verdict = decision.ingress if merged.direction == "ingress" else decision.egress
+        step = verdict.trail[-1] if verdict is not None and not verdict.allowed else None
+        if step is None or step[:4] != (merged.kind, merged.tier, merged.namespace, merged.name):
+            return merged
+        return replace(merged, rule=step.rule)
+
+    def _world(self) -> World | None:
+        """Everything that is stored, to decide by; read again after a while."""
+        from calico.analysis import World
+        from calico.cli.offline import settings_of
+        from calico.datastore.resync import picture
+        from calico.model import codec
+        from calico.model.resource import Resource
+
+        async def read(client: Resources) -> World:
+            found, _ = await picture(client.store, decode=codec.decode_resource)
+            facts = {key: value for key, value in found.items() if isinstance(value, Resource)}
+            return World(facts, settings_of(facts))
+
+        if self._decided_at is None or time.monotonic() > self._decided_at + _PAUSE:
+            self._deciding = self._look(read)
+            self._decided_at = time.monotonic()
+        return self._deciding
 
     def _resource(self, origin: Origin) -> Any:
         from calico.model.keys import Key

@@ -77,7 +77,10 @@ class _Flow:
 
 
 class Flows:
-    """Counts drops by flow and reason, so that a flow is told of at once and then only every ``REPEAT`` seconds."""
+    """Counts drops by flow and reason, so that a flow is told of at once and then only every ``REPEAT`` seconds.
+
+    Attempts that differ in the source port alone are one flow: clients take another port each time.
+    """
 
     def __init__(self) -> None:
         self._flows: dict[tuple[object, ...], _Flow] = {}
@@ -85,7 +88,7 @@ class Flows:
 
     def add(self, dropped: Dropped, blame: Blame, now: float) -> Report | None:
         """Take a drop in; what is to be told of it now, if anything."""
-        key = (dropped.packet, dropped.came_in, dropped.goes_out, blame.sentence)
+        key = (dropped.packet._replace(source_port=None), dropped.came_in, dropped.goes_out, blame.sentence)
         flow = self._flows.get(key)
         if flow is None:
             self.seen += 1
@@ -93,7 +96,7 @@ class Flows:
             if len(self._flows) > _MOST_FLOWS:
                 del self._flows[next(iter(self._flows))]
         flow.total += 1
-        flow.last = now
+        flow.dropped, flow.last = dropped, now
         return flow.report(now) if flow.total == 1 else None
 
     def due(self, now: float, *, final: bool = False) -> Iterator[Report]:
@@ -285,6 +288,9 @@ class _Printer:
             text = None if handle is None else self._rules.text(dropped.place)
             return blame.foreign(family, table, chain, text)
         found = blame.blame(chain, comments, dropped.path, self._directory.known)
+        if found.merged and found.origin is not None:
+            exact = self._directory.exact(found.origin, dropped.packet)
+            found = found if exact == found.origin else blame.of_rule(exact)
         said = self._directory.rule_words(found.origin) if found.by == "rule" and found.origin else None
         return found._replace(sentence=f"{found.sentence}: {said}") if said else found
 
