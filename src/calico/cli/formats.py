@@ -139,6 +139,10 @@ def parsed(text: str) -> Format:
     word, equals, value = text.partition("=")
     if not equals and (word in PLAIN or word == "yml"):
         return Format("yaml" if word == "yml" else word)
+    if word.startswith("jsonpath"):
+        raise click.UsageError(
+            f"there is no output format {word!r}; custom-columns=NAME:.metadata.name has paths, go-template=... texts"
+        )
     if f"{word}=" not in WITH_VALUE:
         from calico.model.schema import nearest
 

@@ -171,6 +171,11 @@ def down(ctx: click.Context, name: str | None) -> None:
     """Remove a lab, whole or half-built, and everything that belongs to it.
 
     Removing what is not there is no error.
+
+    \b
+    Examples:
+      calicoctl lab down
+      calicoctl lab down --name big
     """
     _need_root()
     from calico.lab import scenario
@@ -189,7 +194,12 @@ def down(ctx: click.Context, name: str | None) -> None:
 
 @lab.command(name="list")
 def list_() -> None:
-    """The labs on this machine."""
+    """The labs on this machine.
+
+    \b
+    Example:
+      calicoctl lab list
+    """
     from calico.lab.state import LabDirectory, Unreadable, labs
 
     root = _root()
@@ -220,7 +230,13 @@ def list_() -> None:
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def status(ctx: click.Context, name: str | None, output: str) -> None:
-    """How a lab is: hosts, routers, BGP sessions, workloads. Exit status 1 if something is not in order."""
+    """How a lab is: hosts, routers, BGP sessions, workloads. Exit status 1 if something is not in order.
+
+    \b
+    Examples:
+      calicoctl lab status
+      calicoctl lab status --name big -o json
+    """
     _need_root()
     from calico.cli import lab_tables
     from calico.lab.overview import overview
@@ -302,6 +318,12 @@ def probe(ctx: click.Context, name: str | None, output: str, whole: bool, ports:
 
     In JSON each row has source, destination, ipVersion, protocol, port, expected (allow, deny) and observed
     (allow, deny, or error where the network, not policy, is at fault).
+
+    \b
+    Examples:
+      calicoctl lab probe
+      calicoctl lab probe --all --ports TCP/80,UDP/53
+      calicoctl lab probe -o json
     """
     _need_root()
     directory, state = _existing(ctx, name)

@@ -71,7 +71,7 @@ def label(
     Examples:
       calicoctl label node host-1 rack=12 row=b
       calicoctl label node/host-1 rack=13 --overwrite
-      calicoctl label workloadendpoint web-1 -n shop app-
+      calicoctl label networkset partners -n shop region-
       calicoctl label hostendpoint eth0 zone --remove
     """
     if overwrite and remove:
@@ -122,6 +122,10 @@ def labelled(
     """
     from msgspec.structs import replace
 
+    from calico.model.ipam_kinds import View
+
+    if isinstance(before, View):
+        raise LabelError([Finding(LABELS, f"the labels of a {before.kind} are not stored", "")])
     labels = dict(before.metadata.labels)
     sentences = []
     findings = []

@@ -133,7 +133,8 @@ def texts(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> Ite
             content = _stdin() if source == STDIN else Path(source).read_bytes()
             yield source, text_of(content)
         except OSError as error:
-            wrong.append(Problem(message=error.strerror or str(error), source=source))
+            remedy = f"curl -L {source} | calicoctl ... -f - reads what is there" if "://" in source else ""
+            wrong.append(Problem(message=error.strerror or str(error), remedy=remedy, source=source))
         except BadText as error:
             wrong.append(codec.unreadable(error, source))
 

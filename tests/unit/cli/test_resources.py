@@ -112,6 +112,12 @@ def test_a_directory_is_read_in_order_of_names_and_deeper_only_if_asked(run: Run
     assert _names(run("get", "pools", "-o", "json")) == ["one"]
 
 
+def test_an_address_in_the_web_is_no_file(run: Run) -> None:
+    """What kubectl would fetch comes by standard input."""
+    result = run("apply", "-f", "https://host/a.yaml", status=1)
+    assert "No such file or directory; curl -L https://host/a.yaml | calicoctl ... -f -" in result.stderr
+
+
 def test_one_broken_file_among_good_ones_changes_nothing(run: Run, tmp_path: Path) -> None:
     """All problems of all files are shown, each with file, line, field and remedy."""
     (tmp_path / "good.yaml").write_text(TIER)
@@ -350,6 +356,7 @@ def test_what_is_not_there_cannot_be_deleted_unless_skipped(run: Run) -> None:
         (["get", "tiers", "-A", "-n", "x"], "contradict each other"),
         (["get", "np", "web", "-A"], "a NAME is in one namespace"),
         (["get", "tiers", "-o", "xml"], "xml"),
+        (["get", "tiers", "-o", "jsonpath={.items}"], "custom-columns=NAME:.metadata.name has paths"),
         (["apply"], "write -f before each file"),
         (["apply", "a.yaml"], "write -f before each file"),
         (["describe", "node", "a"], "'calicoctl get KIND NAME -o yaml' shows"),
