@@ -22,12 +22,14 @@ from msgspec.structs import replace
 from calico.agent.announcer import Announcer
 from calico.agent.directives import Directives, Gate
 from calico.agent.loop import Loop, Parts
+from calico.agent.others import Others
 from calico.agent.shortfalls import Shortfalls
 from calico.bgp.daemon import Bird
 from calico.calculation.network import Network
 from calico.datastore import resync
 from calico.datastore.api import Store
 from calico.datastore.location import Datastore
+from calico.desired import EndpointId
 from calico.model import codec
 from calico.model.fact import InSync
 from calico.model.keys import ROOT, Key, kind_prefix
@@ -56,6 +58,8 @@ class Circumstances(NamedTuple):
     """The settings of the environment and the file, strongest first."""
     severity: Callable[[str], None]
     """Log from this severity on."""
+    remove_former: Callable[[str], list[str]]
+    """Take away what other back ends than the one of this name hold of ours."""
 
 
 class Life:
@@ -85,6 +89,11 @@ class Life:
             links=Links(settings),
             sysctls=Sysctls(),
             announcer=Announcer(node, bird, settings.interface_prefix) if bird else None,
+            others=Others(
+                self._backend.name,
+                settings.interface_prefix,
+                lambda: self._around.remove_former(self._backend.name),
+            ),
         )
         return Loop(node, parts, settings)
 
@@ -163,6 +172,18 @@ class Life:
             "noEffect": [*resolved.idle, *self._shortfalls.sentences()],
             "store": self._store(),
         }
+
+    async def prove(self, endpoint: object) -> dict[str, Any]:
+        """Whether the kernel holds what the store means for ``endpoint``: [kind, namespace, name]. Plain data."""
+        match endpoint:
+            case [str(kind), str(namespace), str(name)]:
+                store = self._store()
+                answer = await self.loop.prove(EndpointId(kind, namespace, name))
+            case _:
+                return {"error": "prove: endpoint must be [kind, namespace, name]"}
+        if answer["state"] != "unknown" and (not store["connected"] or store["held"]):
+            answer |= {"state": "unknown", "reason": f"the agent's store is {store['state']}"}
+        return {**answer, "store": store["location"]}
 
     def _store(self) -> dict[str, Any]:
         status = self._stream

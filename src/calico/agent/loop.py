@@ -24,9 +24,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from calico.agent.announcer import Announcer
 from calico.agent.journal import Journal
+from calico.agent.others import Others
 from calico.agent.pacing import Backoff, Pace
+from calico.agent.proof import concerned
+from calico.calculation.fingerprint import fingerprint
 from calico.calculation.network import Network
-from calico.desired import Delta, RouteRow
+from calico.desired import Delta, EndpointId, RouteRow
 from calico.model.address import Cidr
 from calico.model.fact import InSync, Update
 from calico.model.keys import Key
@@ -48,6 +51,10 @@ SETTLE_FOREIGN: Final = 0.005
 """Seconds to wait after someone else's change before reading back: tools change things in bursts."""
 READ_BACK_REST: Final = 4.0
 """How many times as long as a read-back took the next one has to wait: others that write without end get a fifth of us."""
+PATIENCE: Final = 2.0
+"""Seconds that a question about the kernel waits for what is being programmed."""
+OTHERS_REST: Final = 10.0
+"""Seconds at least between two looks at the rules of others, which may be many and change often."""
 NEVER: Final = float("inf")
 
 
@@ -65,6 +72,7 @@ class Parts(NamedTuple):
     links: Links
     sysctls: Sysctls
     announcer: Announcer | None
+    others: Others | None = None
 
 
 class Loop:
@@ -84,12 +92,14 @@ class Loop:
         self._links = parts.links
         self._sysctls = parts.sysctls
         self._announcer = parts.announcer
+        self._others = parts.others
         self._refresh = settings.refresh_interval
         self._ipv6 = settings.ipv6_support
         self._forwarding = settings.ip_forwarding
 
         self._kernel = kernel or ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._wake = asyncio.Event()
+        self._turn = asyncio.Condition()
         self._inbox: dict[Key, Update] = {}
         self._synced = False
         self._received: float | None = None
@@ -114,6 +124,9 @@ class Loop:
         self._links_backoff = Backoff(0.1, 10.0)
         self._tables_backoff = Backoff(0.1, 10.0)
         self._routes_backoff = Backoff(0.1, 10.0)
+        self._others_backoff = Backoff(0.5, 30.0)
+        self._others_stale = True
+        self._no_look_before = -NEVER
 
         self._journal = Journal()
         self._warnings: tuple[str, ...] = ()
@@ -139,7 +152,7 @@ class Loop:
             self._links_stale = True
             self._touched |= changes.links
         if changes.lost or changes.writers:
-            self._tables_suspect = True
+            self._tables_suspect = self._others_stale = True
         if changes.lost or self._routes.concerns(changes.routes | changes.neighbours):
             self._routes_suspect = True
         self._wake.set()
@@ -152,6 +165,50 @@ class Loop:
         self._paused_until = _now() + seconds
         self._wake.set()
         await self._in_kernel(lambda: None)
+
+    async def prove(self, endpoint: EndpointId) -> dict[str, Any]:
+        """Whether the kernel holds what is meant for an endpoint of this host: plain data, for ``agent.status``.
+
+        Read only, and between two rounds: what is found different is repaired after the answer, if at all.
+        """
+        answer = {"node": self.node, "backend": self._backend.name}
+        async with self._turn:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._turn.wait_for(lambda: self._settled)
+            except TimeoutError:
+                return {
+                    **answer,
+                    "state": "unknown",
+                    "reason": "the agent has not programmed all that it knows",
+                }
+            state = self._network.state()
+            row = state.endpoints.get(endpoint)
+            if row is None:
+                return {
+                    **answer,
+                    "state": "unknown",
+                    "reason": "the agent knows no such endpoint of this host",
+                }
+            tables = self._renderer.tables
+            try:
+                drifts = await self._in_kernel(lambda: self._backend.check(tables))
+            except (ProgrammingError, OSError) as error:
+                return {**answer, "state": "unknown", "reason": f"the kernel cannot be read: {error}"}
+            interfaces = (row.interface,) if endpoint.kind == "WorkloadEndpoint" else ()
+            found = concerned(drifts, tables, interfaces)
+        return {
+            **answer,
+            "state": "drifted" if found.differences else "proven",
+            "differences": list(found.differences),
+            "elsewhere": found.elsewhere,
+            "fingerprint": fingerprint(row, state.policies, state.profiles),
+        }
+
+    @property
+    def _settled(self) -> bool:
+        """Whether the packet filter was given all that is known."""
+        return self._network.in_sync and self._tables_in_step and not self._changes and not self._inbox
 
     # The loop itself.
 
@@ -169,7 +226,9 @@ class Loop:
     async def _work(self) -> None:
         while True:
             await self._sleep()
-            await self._round()
+            async with self._turn:
+                await self._round()
+                self._turn.notify_all()
 
     async def _sleep(self) -> None:
         """Wait for something to do, then for the pace."""
@@ -197,6 +256,8 @@ class Loop:
             times.append(now + self._links_backoff.wait(now))
         if self._links_known:
             times.append(self._kernel_deadline(now))
+        if self._programmed and self._others is not None and self._others_stale:
+            times.append(max(now + self._others_backoff.wait(now), self._no_look_before))
         return min(times)
 
     def _kernel_deadline(self, now: float) -> float:
@@ -226,7 +287,7 @@ class Loop:
             return
         if now >= self._next_refresh:
             self._next_refresh = now + self._refresh
-            self._links_stale = self._tables_suspect = self._routes_suspect = True
+            self._links_stale = self._tables_suspect = self._routes_suspect = self._others_stale = True
         delta = self._network.settle()
         self._remember(delta)
         interfaces = await self._look_at_links()
@@ -239,6 +300,8 @@ class Loop:
         # Rules first: an endpoint whose policy is not in the kernel gets no route.
         if await self._program_tables() and await self._program_routes():
             self._finished()
+        if self._programmed:
+            await self._look_at_others()
 
     def _take_facts(self) -> None:
         inbox, self._inbox = self._inbox, {}
@@ -337,6 +400,26 @@ class Loop:
         self._journal.succeeded("routes", self._routes_backoff)
         return True
 
+    async def _look_at_others(self) -> None:
+        """What others have in the packet filter, and what a former back end of ours left there, which goes."""
+        now = _now()
+        others = self._others
+        if others is None or not self._others_stale:
+            return
+        if self._others_backoff.wait(now) > 0 or now < self._no_look_before:
+            return
+        self._others_stale = False
+        self._no_look_before = now + OTHERS_REST
+        try:
+            for name in await self._in_kernel(others.look):
+                log.info("removed what %s held of ours: the back end is %s now", name, self._backend.name)
+        except (ProgrammingError, OSError) as error:
+            self._others_stale = True
+            self._no_look_before = -NEVER
+            self._journal.failed("former back end", error, self._others_backoff, _now())
+        else:
+            self._journal.succeeded("former back end", self._others_backoff)
+
     @property
     def _may_repair(self) -> bool:
         return self._may_read_back and _now() >= self._paused_until
@@ -429,7 +512,7 @@ class Loop:
             },
             "lastChange": self._journal.last_change,
             "errors": errors,
-            "warnings": list(self._warnings),
+            "warnings": [*self._warnings, *(self._others.warnings if self._others is not None else ())],
             "problems": [f"{key}: {text}" for key, text in self._network.problems.items()]
             + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],

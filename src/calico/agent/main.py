@@ -23,6 +23,7 @@ import calico
 from calico.agent.claim import ClaimedError, claim
 from calico.agent.life import Circumstances, Life
 from calico.agent.lives import GaveUpError, Lives
+from calico.agent.removal import remove_former
 from calico.agent.status import serve
 from calico.bgp.control import BirdError
 from calico.bgp.daemon import Bird
@@ -153,6 +154,7 @@ async def _agent(node: str, configuration: Configuration) -> None:
         bird=bird,
         local=local_sources(paths, configuration.environment),
         severity=_ignore if configuration.log_level else _log_from,
+        remove_former=lambda kept: remove_former(paths, kept),
     )
     lives = Lives(lambda: Life(circumstances))
     started = time.monotonic()
@@ -178,7 +180,9 @@ async def _agent(node: str, configuration: Configuration) -> None:
                     return {"error": "pause-repair: seconds must be a number from 0 to 3600"}
                 await life.loop.pause_repair(seconds)
                 return {"paused": seconds}
-        return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair"}
+            case "prove":
+                return await life.prove(request.get("endpoint"))
+        return {"error": f"unknown command {request.get('command')!r}; known are status, pause-repair, prove"}
 
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

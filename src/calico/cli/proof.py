@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from calico.analysis.fingerprint import fingerprint
+from calico.calculation.fingerprint import fingerprint
 from calico.cli.explanation import Proof, Proofs
 from calico.cli.stores import Location
 from calico.paths import Paths
