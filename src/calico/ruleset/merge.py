@@ -30,7 +30,7 @@ from calico.ruleset import ast, names
 from calico.ruleset.provenance import describe_all
 
 LEAST: Final = 8
-"""Similar rules that are worth a set. Measured: a set costs a packet what six linear rules of nftables cost it."""
+"""Similar rules that are worth a set. Fewer cost a packet next to nothing, and are read more easily rule by rule."""
 
 _LISTENER_PROTOCOLS: Final = (6, 17, 132, 136)
 """What a "port" set can hold: TCP, UDP, SCTP, UDPLite."""
@@ -72,9 +72,11 @@ _ORDER: Final[tuple[Kind, ...]] = (
     Kind("ports", "destination"),
     Kind("ports", "source"),
 )
-"""Which of two readings that are as good is taken. Listeners always go first: whatever of the three changes, it is an element."""
+"""Which of two readings that are as good is taken."""
 
 Statements = tuple[ast.Statement, ...]
+_Likeness = tuple[Statements, Kind, tuple[ast.Match | None, ...]]
+"""What rules have in common that become one."""
 SetContent = tuple[ast.Set, frozenset[ast.Member]]
 
 
@@ -174,17 +176,18 @@ def _parts(
     rules: Sequence[ast.Rule], literals: Mapping[str, tuple[Cidr, ...]], least: int
 ) -> Iterator[ast.Rule | _Group]:
     """The rules, and in the place of some the group that stands for them, in order."""
-    readings = [tuple(_readings(rule, literals)) for rule in rules]
     start = 0
     while start < len(rules):
         end = _alike(rules, start)
         if end < len(rules):
-            end = max([end, *(_apart(rules, readings, start, way) for way in readings[start])])
+            end = max(
+                [end, *(_apart(rules, literals, start, way) for way in _readings(rules[start], literals))]
+            )
         if end - start < least:
             yield rules[start]
             start += 1
         else:
-            yield from _grouped(rules[start:end], readings[start:end], least)
+            yield from _grouped(rules[start:end], literals, least)
             start = end
 
 
@@ -205,11 +208,14 @@ def _is_final(rule: ast.Rule) -> bool:
     )
 
 
-def _apart(rules: Sequence[ast.Rule], readings: Sequence[Sequence[Reading]], start: int, way: Reading) -> int:
+def _apart(
+    rules: Sequence[ast.Rule], literals: Mapping[str, tuple[Cidr, ...]], start: int, way: Reading
+) -> int:
     """Where the rules end that ask for the same as ``way`` but for values, which do not overlap if they act differently."""
     claims = _Claims()
     for index in range(start, len(rules)):
-        found = next((r for r in readings[index] if _field(r) == _field(way) and r.frame == way.frame), None)
+        ways = _readings(rules[index], literals)
+        found = next((r for r in ways if _field(r) == _field(way) and r.frame == way.frame), None)
         if found is None or not claims.admit(found.values, rules[index].statements):
             return index
     return len(rules)
@@ -272,38 +278,24 @@ def _shortened(net: Cidr, length: int) -> Cidr:
 
 
 def _grouped(
-    run: Sequence[ast.Rule], readings: Sequence[Sequence[Reading]], least: int
+    run: Sequence[ast.Rule], literals: Mapping[str, tuple[Cidr, ...]], least: int
 ) -> Iterator[ast.Rule | _Group]:
-    """The rules of a run, grouped; of two ways to group a rule the larger group wins, sizes compared roughly.
-
-    Roughly, so that one rule more or less seldom makes another way the best, which would change much at once.
-    """
-    candidates: dict[tuple[Statements, Kind, tuple[ast.Match | None, ...]], dict[int, Reading]] = {}
-    for index, ways in enumerate(readings):
-        for way in ways:
-            candidates.setdefault((run[index].statements, way.kind, way.frame), {})[index] = way
-    ordered = list(candidates.values())
-    queue = [(*_rank(ways), number) for number, ways in enumerate(ordered) if len(ways) >= least]
-    heapify(queue)
+    """The rules of a run, grouped: as listeners what can be, for whatever of the three changes then is one element."""
     leaders: dict[int, _Group] = {}
     taken: set[int] = set()
-    while queue:
-        entry = heappop(queue)
-        number = entry[-1]
-        left = {index: way for index, way in ordered[number].items() if index not in taken}
-        if len(left) < least:
-            continue
-        if len(left) < len(ordered[number]):
-            ordered[number] = left
-            heappush(queue, (*_rank(left), number))
-            continue
-        first, way = next(iter(left.items()))
-        group = _Group(way.kind, way.frame, run[first].statements)
-        for index, found in left.items():
-            group.values.update(found.values)
-            group.members.append(run[index])
-        leaders[first] = group
-        taken.update(left)
+    for read in (_listeners, _others):
+        candidates: dict[_Likeness, dict[int, Reading]] = {}
+        for index, rule in enumerate(run):
+            if index not in taken:
+                for way in read(rule, literals):
+                    candidates.setdefault((rule.statements, way.kind, way.frame), {})[index] = way
+        for group in _chosen(list(candidates.values()), least):
+            first, way = next(iter(group.items()))
+            leaders[first] = made = _Group(way.kind, way.frame, run[first].statements)
+            for index, found in group.items():
+                made.values.update(found.values)
+                made.members.append(run[index])
+            taken.update(group)
     for index, rule in enumerate(run):
         if index in leaders:
             yield leaders[index]
@@ -311,10 +303,29 @@ def _grouped(
             yield rule
 
 
-def _rank(ways: Mapping[int, Reading]) -> tuple[bool, int, int, int]:
+def _chosen(candidates: list[dict[int, Reading]], least: int) -> Iterator[dict[int, Reading]]:
+    """Groups of which no two share a rule: of two ways to group one the larger wins, sizes compared roughly.
+
+    Roughly, so that one rule more or less seldom makes another way the best, which would change much at once.
+    """
+    queue = [(*_rank(ways), number) for number, ways in enumerate(candidates) if len(ways) >= least]
+    heapify(queue)
+    taken: set[int] = set()
+    while queue:
+        number = heappop(queue)[-1]
+        left = {index: way for index, way in candidates[number].items() if index not in taken}
+        if len(left) == len(candidates[number]):
+            taken.update(left)
+            yield left
+        elif len(left) >= least:
+            candidates[number] = left
+            heappush(queue, (*_rank(left), number))
+
+
+def _rank(ways: Mapping[int, Reading]) -> tuple[int, int, int]:
     """The smallest is the best; all of ``ways`` are of one kind."""
     first, way = next(iter(ways.items()))
-    return way.kind.what != "listener", -len(ways).bit_length(), _ORDER.index(way.kind), first
+    return -len(ways).bit_length(), _ORDER.index(way.kind), first
 
 
 # --- readings
@@ -322,17 +333,48 @@ def _rank(ways: Mapping[int, Reading]) -> tuple[bool, int, int, int]:
 
 def _readings(rule: ast.Rule, literals: Mapping[str, tuple[Cidr, ...]]) -> Iterator[Reading]:
     """Every way to see ``rule`` as values under conditions."""
-    if not _is_final(rule):
-        return
+    if _is_final(rule):
+        yield from _listeners(rule, literals)
+        yield from _others(rule, literals)
+
+
+def _others(rule: ast.Rule, literals: Mapping[str, tuple[Cidr, ...]]) -> Iterator[Reading]:
+    """The ways in which one match varies."""
     for place, match in enumerate(rule.matches):
         if isinstance(match, ast.Ports):
             if not match.negate:
                 yield Reading(Kind("ports", match.end), _frame(rule, place), match.ranges)
         elif isinstance(match, ast.Address | ast.InSet) and (nets := _nets(match, literals)):
-            what: Literal["address", "net"] = "address" if all(net.is_address for net in nets) else "net"
+            what: Literal["address", "net"] = "address" if _are_addresses(nets) else "net"
             yield Reading(Kind(what, match.end), _frame(rule, place), nets)
-            if what == "address" and (listeners := _listeners(rule, place, nets)):
-                yield listeners
+
+
+def _listeners(rule: ast.Rule, literals: Mapping[str, tuple[Cidr, ...]]) -> Iterator[Reading]:
+    """The rule as (address, protocol, port) of one end, if it names single ones of all three, and says no more of them."""
+    protocols = [match for match in rule.matches if isinstance(match, ast.Protocol)]
+    ports = [match for match in rule.matches if isinstance(match, ast.Ports)]
+    if len(protocols) != 1 or len(ports) != 1 or protocols[0].negate or ports[0].negate:
+        return
+    protocol, end, ranges = protocols[0].number, ports[0].end, ports[0].ranges
+    if protocol not in _LISTENER_PROTOCOLS or any(low != high for low, high in ranges):
+        return
+    if any(isinstance(match, ast.PortInSet | ast.Icmp) for match in rule.matches):
+        return
+    for place, match in enumerate(rule.matches):
+        if isinstance(match, ast.Address | ast.InSet) and match.end == end:
+            nets = _nets(match, literals)
+            if nets and _are_addresses(nets) and len(nets) * len(ranges) <= _LISTENERS_A_RULE:
+                frame = tuple(
+                    None if index == place else other
+                    for index, other in enumerate(rule.matches)
+                    if not isinstance(other, ast.Protocol | ast.Ports)
+                )
+                values = tuple(PortMember(net, protocol, port) for net, (port, _) in product(nets, ranges))
+                yield Reading(Kind("listener", end), frame, values)
+
+
+def _are_addresses(nets: Iterable[Cidr]) -> bool:
+    return all(net.is_address for net in nets)
 
 
 def _nets(match: ast.Address | ast.InSet, literals: Mapping[str, tuple[Cidr, ...]]) -> tuple[Cidr, ...]:
@@ -344,28 +386,3 @@ def _nets(match: ast.Address | ast.InSet, literals: Mapping[str, tuple[Cidr, ...
 
 def _frame(rule: ast.Rule, place: int) -> tuple[ast.Match | None, ...]:
     return (*rule.matches[:place], None, *rule.matches[place + 1 :])
-
-
-def _listeners(rule: ast.Rule, place: int, addresses: Sequence[Cidr]) -> Reading | None:
-    """The rule as (address, protocol, port) of one end, if it names single ones of all three, and says no more of them."""
-    end = rule.matches[place].end  # type: ignore[union-attr] # the caller's match is about an end
-    protocol: int | None = None
-    ports: tuple[Port, ...] = ()
-    frame: list[ast.Match | None] = []
-    for index, match in enumerate(rule.matches):
-        if index == place:
-            frame.append(None)
-        elif isinstance(match, ast.Protocol) and not match.negate and protocol is None:
-            protocol = match.number
-        elif isinstance(match, ast.Ports) and not match.negate and match.end == end and not ports:
-            ports = match.ranges
-        elif isinstance(match, ast.Protocol | ast.Ports | ast.PortInSet | ast.Icmp):
-            return None
-        else:
-            frame.append(match)
-    if protocol not in _LISTENER_PROTOCOLS or not ports or any(low != high for low, high in ports):
-        return None
-    if len(addresses) * len(ports) > _LISTENERS_A_RULE:
-        return None
-    values = tuple(PortMember(address, protocol, port) for address, (port, _) in product(addresses, ports))
-    return Reading(Kind("listener", end), tuple(frame), values)

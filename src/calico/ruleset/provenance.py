@@ -8,7 +8,6 @@ Next: both back ends write it into the rule's comment, within the limits of thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from calico.desired import Origin
@@ -38,7 +37,7 @@ def describe_all(origins: Sequence[Origin]) -> str:
     """
     if len(origins) < 2:
         return "".join(describe(origin) for origin in origins)
-    owners = {replace(origin, rule=None) for origin in origins}
+    owners = {(o.kind, o.tier, o.namespace, o.name, o.direction) for o in origins}
     first, last = origins[0], origins[-1]
     if len(owners) > 1:
         return f"{len(origins)} rules of {len(owners)}: {describe(first)} to {describe(last)}"
