@@ -64,7 +64,9 @@ async def refuse_mismatch(store: Store) -> None:
         return  # who may not read this may do their work all the same
     sentence = mismatch(version)
     if sentence:
-        raise click.ClickException(sentence)
+        from calico.cli.problems import Failure
+
+        raise Failure(sentence)
 
 
 async def cluster(store: Store) -> tuple[str, str]:

@@ -122,6 +122,10 @@ def labelled(
     """
     from msgspec.structs import replace
 
+    from calico.model.ipam_kinds import View
+
+    if isinstance(before, View):
+        raise LabelError([Finding(LABELS, f"the labels of a {before.kind} are not stored", "")])
     labels = dict(before.metadata.labels)
     sentences = []
     findings = []

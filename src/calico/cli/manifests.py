@@ -162,7 +162,12 @@ def _sources(files: Sequence[str], wrong: list[Problem], *, recursive: bool) -> 
 
 def _within(directory: Path, *, recursive: bool) -> list[str]:
     entries = directory.rglob("*") if recursive else directory.iterdir()
-    return [str(path) for path in sorted(entries) if path.suffix in SUFFIXES and path.is_file()]
+    return [str(path) for path in sorted(entries) if path.suffix in SUFFIXES and _is_meant(path)]
+
+
+def _is_meant(path: Path) -> bool:
+    """Whether there is a file, or a link that leads nowhere: to pass that over would be to lose what it stood for."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _stdin() -> bytes:

@@ -79,9 +79,9 @@ def subject(key: Key) -> str:
 
 
 def problem_of(key: Key, finding: Finding) -> Problem:
-    """A finding about what no file names."""
+    """A finding about what no file names; errors of the model name the key themselves, which is said once."""
     return Problem(
-        message=finding.message,
+        message=finding.message.removeprefix(f"{key}: "),
         remedy=finding.remedy,
         path=finding.path,
         kind=key.kind,

@@ -16,6 +16,7 @@ import click
 from calico.cli import options, problems
 from calico.cli.kinds import overview
 from calico.cli.outcome import Mode, Verb, conclude, findings_of, problem_of
+from calico.cli.problems import Failure
 from calico.cli.session import one_key, with_batch
 from calico.cli.stores import Location, store_options
 from calico.model.errors import InvalidResources, ModelError, Problem
@@ -132,16 +133,16 @@ def _read(given: str) -> Any:
         try:
             text = Path(source).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise click.ClickException(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+            raise Failure(f"{source}: {getattr(error, 'strerror', None) or error}") from error
     try:
         found = [each for each in documents(text) if each is not None]
     except BadText as error:
         place = f"{source}:{error.line}:{error.column}" if error.line else source
-        raise click.ClickException(f"{place}: {error}") from error
+        raise Failure(f"{place}: {error}") from error
     if len(found) != 1:
-        raise click.ClickException(f"{source}: it holds {len(found)} documents; one patch is expected")
+        raise Failure(f"{source}: it holds {len(found)} documents; one patch is expected")
     if not isinstance(found[0], dict | list):
-        raise click.ClickException(f"{source}: it is {found[0]!r}; write a mapping, or a list of operations")
+        raise Failure(f"{source}: it is {found[0]!r}; write a mapping, or a list of operations")
     return found[0]
 
 

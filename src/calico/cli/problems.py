@@ -15,7 +15,7 @@ For a verb, in three steps::
 
 With ``-o json`` a command prints exactly one document, ``{"problems": [...]}``, on standard output, also when there
 is nothing to say, and no sentence about its success. ``problems.wants_json()`` tells which it is. Warnings never
-change the exit status.
+change the exit status. A store that is lost or refuses is a ``Failure``, which keeps to that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import click
 
@@ -67,6 +67,21 @@ def output_option(command: Decorated) -> Decorated:
         callback=_chosen,
         help="How to report problems and warnings: as sentences, or as one JSON document on standard output.",
     )(command)
+
+
+class Failure(click.ClickException):
+    """What ends the command before it could do anything: a sentence, or with ``-o json`` a problem like others."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self._as_json = wants_json()  # who shows it has no command any more
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """On standard error; as JSON on standard output."""
+        if self._as_json:
+            report([Problem(message=self.message)], as_json=True)
+        else:
+            super().show(file)
 
 
 # --- what there is to say ----------------------------------------------------------------------------

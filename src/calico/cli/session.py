@@ -22,6 +22,7 @@ from calico.model.errors import ModelError
 from calico.model.keys import Key, key_of
 
 if TYPE_CHECKING:
+    from calico.cli.problems import Failure
     from calico.datastore.api import Store
     from calico.datastore.snapshot import Change
     from calico.datastore.writing import Batch
@@ -73,9 +74,15 @@ def _explained(location: Location) -> Iterator[None]:
     try:
         yield
     except Unavailable as error:
-        raise click.ClickException(f"{error} (store chosen by {location.reason})") from error
+        raise _failure(f"{error} (store chosen by {location.reason})") from error
     except (StoreError, ModelError) as error:
-        raise click.ClickException(str(error)) from error
+        raise _failure(str(error)) from error
+
+
+def _failure(message: str) -> Failure:
+    from calico.cli.problems import Failure  # commands that go well need it not
+
+    return Failure(message)
 
 
 def with_batch(

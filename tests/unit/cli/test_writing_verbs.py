@@ -17,9 +17,11 @@ from calico.cli import difference
 from calico.cli.main import COMMANDS, root
 from calico.cli.progress import Progress
 from calico.datastore.sqlite import SQLiteStore
+from calico.model.keys import Key
 
 Run = Callable[..., Result]
 
+HEAD = "apiVersion: projectcalico.org/v3\n"
 TIER = """\
 apiVersion: projectcalico.org/v3
 kind: Tier
@@ -500,3 +502,62 @@ def test_progress_bothers_nobody(monkeypatch: pytest.MonkeyPatch, stream: io.Str
         for _ in range(total):
             progress.advance()
     assert stream.getvalue() == ""
+
+
+# --- what ends a command early -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--etcd-endpoints", "http://127.0.0.1:1", "apply", "-f", "-"],
+        ["--datastore-path", "/proc/version", "label", "tier", "x", "a=b"],
+        ["patch", "tier", "x", "-p", "[", "--type", "json"],
+        ["patch", "tier", "x", "-p", "@/nonexistent"],
+    ],
+    ids=" ".join,
+)
+def test_what_ends_a_command_is_json_where_json_is_asked_for(run: Run, words: list[str]) -> None:
+    """A store that cannot be used and a patch that cannot be read are problems as all others are."""
+    plain = run(*words, stdin=TIER, status=1)
+    result = run(*words, "-o", "json", stdin=TIER, status=1)
+    [problem] = json.loads(result.stdout)["problems"]
+    assert (plain.stdout, plain.stderr) == ("", f"Error: {problem['message']}\n")
+    assert (problem["severity"], result.stderr) == ("error", "")
+
+
+def test_labels_that_have_no_room_are_refused(run: Run) -> None:
+    """Records of IPAM have no metadata, so nobody is told that a label of theirs was set."""
+    run("apply", "-f", "-", stdin=f"{HEAD}kind: IPAMConfiguration\nmetadata: {{name: default}}\nspec: {{}}\n")
+    failed = run("label", "ipamconfig", "default", "a=b", status=1)
+    assert "the labels of a IPAMConfiguration are not stored" in failed.stderr
+
+
+def test_links_that_lead_nowhere_are_not_passed_over(run: Run, tmp_path: Path) -> None:
+    """A manifest that is not there any more is an error in a directory, too; and so is a link to itself."""
+    folder = tmp_path / "folder" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "good.yaml").write_text(TIER)
+    (folder / "gone.yaml").symlink_to("nothing")
+    (folder / "round.yaml").symlink_to("round.yaml")
+    (folder / "up").symlink_to("..")
+    failed = run("apply", "-f", "folder", "-R", status=1)
+    assert failed.stderr == (
+        "folder/deep/gone.yaml: No such file or directory\n"
+        "folder/deep/round.yaml: Too many levels of symbolic links\n"
+        "Nothing was changed because of these 2 problems.\n"
+    )
+
+
+def test_what_cannot_be_read_is_named_once(run: Run, tmp_path: Path) -> None:
+    """Kind and name of a stored value that is no resource stand before the sentence, and not in it again."""
+    run("apply", "-f", "-", stdin=TIER)
+
+    async def spoil() -> None:
+        store = SQLiteStore(tmp_path / "data" / "calico.db")
+        await store.put(Key("Tier", "security").path, b"[]", revision=None)
+        await store.close()
+
+    asyncio.run(spoil())
+    failed = run("patch", "tier", "security", "-p", "{}", status=1)
+    assert failed.stderr.count("Tier/security") == 1
