@@ -24,6 +24,7 @@ from calico.desired import (
     SetMember,
     Side,
     TierRow,
+    Tiers,
 )
 from calico.model.address import parse_address, parse_cidr
 from calico.model.settings import FailsafePort, Settings
@@ -59,6 +60,7 @@ def workload(interface: str, **fields: object) -> EndpointRow:
 
 
 TIERS = (TierRow("security", "Pass", (DENY,)), TierRow("default", "Deny", (FRONT, DENY)))
+BOTH_WAYS = Tiers(TIERS, TIERS)
 
 CASES: dict[str, tuple[str, Settings, Delta]] = {
     "nothing": ("A host without endpoints: everything of workloads is closed.", Settings(), Delta()),
@@ -147,6 +149,29 @@ CASES: dict[str, tuple[str, Settings, Delta]] = {
             pools={
                 parse_cidr("10.65.0.0/16"): PoolRow(nat_outgoing=True),
                 parse_cidr("10.66.0.0/16"): PoolRow(nat_outgoing=False),
+            },
+        ),
+    ),
+    "host-layers": (
+        "Host policy on forwarded, not yet translated and untracked packets; what is denied is refused where it can be.",
+        Settings(
+            failsafe_inbound=(FailsafePort(6, 22),),
+            failsafe_outbound=(FailsafePort(17, 53),),
+            filter_deny_action="Reject",
+        ),
+        Delta(
+            policies={
+                FRONT: PolicyRow((front(0, protocol=6),), (front(0, protocol=6),)),
+                DENY: PolicyRow((front(0, "Deny"),), (front(0, "Deny"),)),
+            },
+            profiles={"kns.shop": ALLOW},
+            endpoints={
+                EndpointId("HostEndpoint", "", "named"): workload(
+                    "eth0", untracked=BOTH_WAYS, egress=TIERS, profiles=()
+                ),
+                EndpointId("HostEndpoint", "", "others"): workload(
+                    "*", forward=BOTH_WAYS, pre_dnat=Tiers(ingress=TIERS)
+                ),
             },
         ),
     ),

@@ -28,7 +28,7 @@ from calico.desired import (
 from calico.model.address import Cidr, Family
 from calico.model.settings import Settings
 from calico.rendering import static
-from calico.rendering.endpoint import EndpointChain, chain_of, render_endpoint
+from calico.rendering.endpoint import EndpointChain, chain_of, quieter, render_endpoint
 from calico.rendering.host import WILDCARD, govern
 from calico.rendering.nat import Nat
 from calico.rendering.own import Own
@@ -42,25 +42,28 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 FAMILIES: Final[tuple[Family, ...]] = (4, 6)
+NOBODY: Final = EndpointId("HostEndpoint", "", "")
+DOOR_BY_MAP: Final = {door.map: door for door in static.DOORS}
 
 _INTERFACE_NAME: Final = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 
 
 class _RuleChain(NamedTuple):
-    """The chain of one direction of a policy (``PolicyId``) or profile (its name)."""
+    """The chain of one direction of a policy (``PolicyId``) or profile (its name), refusing or ``quiet``."""
 
     owner: PolicyId | str
     direction: Direction
+    quiet: bool
 
     @property
     def name(self) -> str:
         if isinstance(self.owner, PolicyId):
-            return names.policy_chain(self.owner, self.direction)
-        return names.profile_chain(self.owner, self.direction)
+            return names.policy_chain(self.owner, self.direction, quiet=self.quiet)
+        return names.profile_chain(self.owner, self.direction, quiet=self.quiet)
 
 
-_Entry = EndpointChain | ast.Drop
-"""Where an interface is sent: the chain of its endpoint, or nowhere."""
+_Entry = EndpointChain | ast.Drop | ast.Return
+"""Where an interface is sent: the chain of its endpoint, nowhere, or back, unjudged."""
 
 
 class Renderer:
@@ -150,9 +153,8 @@ class Renderer:
         else:
             self._rows[owner] = row
         directions: tuple[Direction, ...] = ("ingress", "egress")
-        for direction in directions:
-            chain = _RuleChain(owner, direction)
-            if self._rule_uses[chain]:
+        for chain in (_RuleChain(owner, way, quiet) for way in directions for quiet in (False, True)):
+            if chain in self._rule_uses:
                 self._dirty.add(chain)
 
     def _update_endpoints(
@@ -193,7 +195,9 @@ class Renderer:
         row = self._workloads[min(owners)] if owners else None
         wanted: tuple[_Entry | None, _Entry | None] = (None, None)
         if row is not None:
-            wanted = (chain_of(row, "fw"), chain_of(row, "tw")) if row.active else (ast.Drop(), ast.Drop())
+            wanted = (ast.Drop(), ast.Drop())
+            if row.active:
+                wanted = chain_of(row, "fw", self._settings), chain_of(row, "tw", self._settings)
         self._put_entry(static.FROM_WORKLOADS, interface, wanted[0])
         self._put_entry(static.TO_WORKLOADS, interface, wanted[1])
         self._own.put(interface, row, self._policed)
@@ -206,11 +210,30 @@ class Renderer:
         }
         if governed.wildcard is not None:
             owners[WILDCARD] = governed.wildcard
-        held = {name for entries, name in self._entries if entries == static.FROM_HOST_ENDPOINTS}
-        for name in sorted(held | owners.keys()):
-            row = self._hosts[owners[name]] if name in owners else None
-            self._put_entry(static.FROM_HOST_ENDPOINTS, name, None if row is None else chain_of(row, "fh"))
-            self._put_entry(static.TO_HOST_ENDPOINTS, name, None if row is None else chain_of(row, "th"))
+        others = self._hosts.get(owners.get(WILDCARD, NOBODY))
+        for door in static.DOORS:
+            held = {name for entries, name in self._entries if entries == door.map}
+            for name in sorted(held | owners.keys()):
+                row = self._hosts[owners[name]] if name in owners else None
+                wanted = None if row is None else self._host_entry(door, row, others)
+                self._put_entry(door.map, name, wanted)
+        for base, (door, chain) in static.on_demand(self._settings).items():
+            needed = any(entries == door.map for entries, _ in self._entries)
+            for family in self._policed:
+                self._drafts[family].put_chain(base, chain if needed else None)
+
+    def _host_entry(self, door: static.Door, row: EndpointRow, others: EndpointRow | None) -> _Entry | None:
+        """Where a door leads for the interface that ``row`` governs; ``others`` governs the rest, if any does.
+
+        Early layers are asked only where they have something to say: a chain there costs each packet. An endpoint with
+        nothing to say still keeps its interface from the one for the others.
+        """
+        chain = chain_of(row, door.kind, self._settings)
+        if chain.tiers or chain.layer in {"normal", "forward"}:
+            return chain
+        if others is None or others is row:
+            return None
+        return ast.Return() if chain_of(others, door.kind, self._settings).tiers else None
 
     def _put_entry(self, entries: str, interface: str, wanted: _Entry | None) -> None:
         before = self._entries.get((entries, interface))
@@ -226,10 +249,9 @@ class Renderer:
         for family in self._policed:
             if interface != WILDCARD:
                 self._drafts[family].put_entry(entries, interface, verdict)
-            elif entries == static.FROM_HOST_ENDPOINTS:
-                self._drafts[family].put_chain(static.FROM_HOST_CHAIN, static.host_dispatch("in", verdict))
             else:
-                self._drafts[family].put_chain(static.TO_HOST_CHAIN, static.host_dispatch("out", verdict))
+                door = DOOR_BY_MAP[entries]
+                self._drafts[family].put_chain(door.chain, static.host_dispatch(door, verdict))
         if isinstance(before, EndpointChain):
             self._release(before)
 
@@ -269,12 +291,13 @@ class Renderer:
         for chain in self._dirty:
             row = self._rows.get(chain.owner)
             name = chain.name
+            settings = quieter(self._settings, quiet=chain.quiet)
             for family in self._policed:
                 uses = Uses(self._sets[family])
-                rules: tuple[ast.Rule, ...] = (_missing(chain, self._settings),)
+                rules: tuple[ast.Rule, ...] = (_missing(chain, settings),)
                 if row is not None:
                     rows = row.ingress if chain.direction == "ingress" else row.egress
-                    rules = render_rules(rows, family, self._settings, uses)
+                    rules = render_rules(rows, family, settings, uses)
                 merged = merge(name, family, rules, uses.literals, self._least)
                 self._sets[family].use(name, uses.still(merged.rules))
                 self._sets[family].own(name, merged.sets)
@@ -284,7 +307,7 @@ class Renderer:
 
 def _rule_chains(chain: EndpointChain) -> set[_RuleChain]:
     owners: tuple[PolicyId | str, ...] = (*chain.policies, *chain.profiles)
-    return {_RuleChain(owner, chain.direction) for owner in owners}
+    return {_RuleChain(owner, chain.direction, chain.quiet) for owner in owners}
 
 
 def _missing(chain: _RuleChain, settings: Settings) -> ast.Rule:

@@ -27,8 +27,9 @@ CHAIN_LIMIT: Final = 28
 SET_LIMIT: Final = 31
 """ipset: IPSET_MAXNAMELEN (32) with its closing zero."""
 
-EndpointChainKind = Literal["fw", "tw", "fh", "th"]
-"""From and to a workload, from and to a host endpoint."""
+EndpointChainKind = Literal["fw", "tw", "fh", "th", "thnat", "fhfw", "thfw", "fhpd", "fhut", "thut"]
+"""From and to a workload, from and to a host endpoint; of the latter also what is sent to translated destinations,
+what is forwarded, what comes in before destination NAT, and what is not tracked."""
 
 OwnChainKind = Literal["arp", "nd", "err"]
 """ARP, neighbour discovery, and ICMP errors of one workload."""
@@ -47,17 +48,21 @@ def digest(parts: Iterable[str], length: int) -> str:
     return urlsafe_b64encode(hashed).decode()[:length]
 
 
-def policy_chain(policy: PolicyId, direction: Direction) -> str:
-    """The chain of one policy's rules: ``cali-pi-`` for ingress, ``cali-po-`` for egress."""
-    prefix = "cali-pi-" if direction == "ingress" else "cali-po-"
+def policy_chain(policy: PolicyId, direction: Direction, *, quiet: bool = False) -> str:
+    """The chain of one policy's rules: ``cali-pi-`` for ingress, ``cali-po-`` for egress.
+
+    ``quiet``: the one that drops what the other refuses, ``cali-qpi-`` and ``cali-qpo-``.
+    """
+    prefix = f"cali-{'q' if quiet else ''}{'pi' if direction == 'ingress' else 'po'}-"
     kind = _SHORT_KIND.get(policy.kind, policy.kind)
     parts = (kind, policy.namespace, policy.name) if policy.namespace else (kind, policy.name)
     return _shortened(prefix, "/".join(parts), CHAIN_LIMIT)
 
 
-def profile_chain(profile: str, direction: Direction) -> str:
-    """The chain of one profile's rules: ``cali-pri-`` for ingress, ``cali-pro-`` for egress."""
-    return _shortened("cali-pri-" if direction == "ingress" else "cali-pro-", profile, CHAIN_LIMIT)
+def profile_chain(profile: str, direction: Direction, *, quiet: bool = False) -> str:
+    """The chain of one profile's rules: ``cali-pri-`` for ingress, ``cali-pro-`` for egress; ``quiet`` as for policies."""
+    prefix = f"cali-{'q' if quiet else ''}{'pri' if direction == 'ingress' else 'pro'}-"
+    return _shortened(prefix, profile, CHAIN_LIMIT)
 
 
 def endpoint_chain(kind: EndpointChainKind, content: Iterable[str]) -> str:

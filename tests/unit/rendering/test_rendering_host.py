@@ -68,7 +68,13 @@ def test_an_address_that_moves_takes_its_endpoint_along() -> None:
     assert renderer.update(Delta(), {"eth0": address, "eth9": nothing}) == []
     changes = renderer.update(Delta(), {"eth0": nothing, "eth1": address})
     assert entries(renderer) == {"eth1"}
-    assert {name for change in changes for name in change.maps} == {"cali-from-hep", "cali-to-hep"}
+    assert {name for change in changes for name in change.maps} == {
+        "cali-from-hep",
+        "cali-to-hep",
+        "cali-to-hep-nat",
+        "cali-from-hep-fw",
+        "cali-to-hep-fw",
+    }
 
 
 def test_a_name_that_no_interface_can_have_is_left_out() -> None:
