@@ -196,7 +196,7 @@ def test_a_drop_at_the_end_of_a_tier_names_the_policies_that_did_not_allow_it(
         (line,) = eventually(drops.lines, what="a line")
     assert line[8:] == (
         f" {interface_of('a')} (default/a) to {interface_of('b')} (default/b): ICMP type 8 code 0 {A4} -> {B4}:"
-        " end of tier default: NetworkPolicy default/web selects the endpoint, and no ingress rule of the tier allows it"
+        " end of tier default: NetworkPolicy default/web does not allow it (ingress)"
     )
 
 
@@ -245,6 +245,35 @@ def test_a_drop_by_a_foreign_rule_names_its_table_chain_and_rule(world: World, t
     )
 
 
+def test_a_drop_by_a_foreign_rule_of_iptables_names_its_chain_and_comment(
+    world: World, tmp_path: Path
+) -> None:
+    """Also where iptables is the back end, a rule beside ours is not taken for ours; refused is dropped too."""
+    match = (
+        "FORWARD",
+        "-p",
+        "udp",
+        "--dport",
+        "81",
+        "-m",
+        "comment",
+        "--comment",
+        "no games",
+        "-j",
+        "REJECT",
+    )
+    world.host.namespace.run("iptables-nft", "-w", "-I", *match)
+    try:
+        with following(world, tmp_path) as drops:
+            send_udp(world.b, A4, 81)
+            drop = drops.first(destinationPort=81)
+    finally:
+        world.host.namespace.run("iptables-nft", "-w", "-D", *match)
+    assert drop["by"] == "foreign"
+    assert drop["reason"].startswith("table ip filter, chain FORWARD, rule '")
+    assert "no games" in drop["reason"]
+
+
 def test_a_flow_that_is_dropped_again_is_counted_and_not_repeated(world: World, tmp_path: Path) -> None:
     """Ten packets of one flow are one line at first, and one more with the rest at the end."""
     with following(world, tmp_path) as drops:
@@ -280,14 +309,14 @@ def test_nothing_is_left_behind_however_the_command_ends(
     world: World, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The kernel takes our table away with the process, and the rest of the ruleset is as before."""
-    before = _rules(world.host)
+    before, repairs = _rules(world.host), world.host.status()["repairs"]["count"]
     with following(world, tmp_path) as drops:
         send_udp(world.a, B4, 53)
         drops.first(destinationPort=53)
         drops.end(number)
         eventually(lambda: TABLE not in tables(world.host), what="the table is gone")
     assert _rules(world.host) == before
-    assert world.host.status()["repairs"]["count"] == 0
+    assert world.host.status()["repairs"]["count"] == repairs
 
 
 def test_the_command_ends_after_as_many_flows_as_asked_for(world: World, tmp_path: Path) -> None:
@@ -306,6 +335,20 @@ def test_without_a_store_the_kernel_alone_tells_which_rule_it_was(world: World, 
         drop = drops.first(destinationPort=53)
     assert drop["reason"] == "NetworkPolicy default/web, ingress rule 1"
     assert len((tmp_path / "errors").read_text().splitlines()) == 1
+
+
+def test_on_iptables_legacy_it_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+    """The kernel traces nothing of that back end, which is said before anything is done."""
+    with (
+        namespaces("t-drops-legacy") as (inside,),
+        Host(inside, "host", tmp_path, backend="iptables-legacy") as host,
+    ):
+        Cloud(tmp_path).apply(ALLOWING_PROFILE)
+        host.start()
+        done = host.calicoctl("explain", "--drops")
+        assert done.returncode == 1
+        assert "iptables-legacy -vnL" in done.stderr
+        assert TABLE not in tables(host)
 
 
 def _rules(host: Host) -> list[str]:

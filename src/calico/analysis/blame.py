@@ -27,6 +27,7 @@ _DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
 _POLICY_CHAIN: Final = re.compile(r"cali-p[io]-(?P<kind>[a-z]*np)/(?:(?P<namespace>[^/]+)/)?(?P<name>[^/]+)")
 _PROFILE_CHAIN: Final = re.compile(r"cali-pr[io]-(?!_)(?P<name>.+)")
 _KINDS: Final = {"np": "NetworkPolicy", "gnp": "GlobalNetworkPolicy"}
+_WAYS: Final[Mapping[str, Direction]] = {"i": "ingress", "o": "egress"}
 _RULES_CHAIN: Final = re.compile(r"cali-p(?P<profile>r?)(?P<way>[io])-")
 _DISPATCH: Final = re.compile(r"cali-(?:from|to)-(?:wl|hep|host-endpoint)")
 _RULE_NUMBER: Final = re.compile(r" rule ([0-9]+)$")
@@ -63,14 +64,20 @@ class Blame(NamedTuple):
 
 
 class Known:
-    """Policies and profiles that exist, so that chains whose names are hashes are found again."""
+    """Policies that exist, with their tiers, and profiles; chains whose names are hashes are found by them."""
 
-    def __init__(self, policies: Iterable[PolicyId] = (), profiles: Iterable[str] = ()) -> None:
+    def __init__(self, tiers: Mapping[PolicyId, str] | None = None, profiles: Iterable[str] = ()) -> None:
+        self._tiers = tiers or {}
         chains: dict[str, PolicyId | str] = {}
+        names_of_profiles = tuple(profiles)
         for direction in _DIRECTIONS:
-            chains |= {names.policy_chain(policy, direction): policy for policy in policies}
-            chains |= {names.profile_chain(profile, direction): profile for profile in profiles}
+            chains |= {names.policy_chain(policy, direction): policy for policy in self._tiers}
+            chains |= {names.profile_chain(profile, direction): profile for profile in names_of_profiles}
         self._chains: Mapping[str, PolicyId | str] = chains
+
+    def may_be_in(self, owner: PolicyId | str, tier: str) -> bool:
+        """Whether a policy is in ``tier``, as far as is known; a profile is in none."""
+        return isinstance(owner, PolicyId) and self._tiers.get(owner, tier) == tier
 
     def owner(self, chain: str) -> PolicyId | str | None:
         """The policy, or the profile's name, whose rules are in ``chain``; None if that cannot be told."""
@@ -116,8 +123,12 @@ def blame(chain: str, comments: Sequence[str] | None, path: Sequence[str], known
     return Blame("host", f"a rule of Calico in chain {chain}")
 
 
-def foreign(family: str, table: str, chain: str, text: str | None) -> Blame:
+def foreign(
+    family: str, table: str, chain: str, text: str | None, comments: Sequence[str] | None = None
+) -> Blame:
     """The blame of a rule that is none of ours, as ``text``; None: it was the policy of the chain."""
+    unsaid = [comment for comment in comments or () if text and comment not in text]
+    text = f'{text} comment "{"; ".join(unsaid)}"' if unsaid else text
     what = "its policy drop" if text is None else f"rule '{text}'" if text else "a rule that is gone"
     return Blame("foreign", f"table {family} {table}, chain {chain}, {what}, which is not Calico's")
 
@@ -136,18 +147,12 @@ def _origin(found: re.Match[str]) -> Origin:
 
 def _of_resource(origin: Origin, path: Sequence[str], known: Known, rules: str = "") -> Blame:
     if origin.kind == "Tier":
-        met = _owners(path, known, policies=True)
-        who = f"{', '.join(met)} {'selects' if len(met) == 1 else 'select'} the endpoint, and "
-        sentence = (
-            f"end of tier {origin.name}: {who if met else ''}no {origin.direction} rule of the tier allows it"
-        )
-        return Blame("tier", sentence, origin)
+        met = [owner for owner in _met(path, known, origin) if known.may_be_in(owner, origin.tier)]
+        return Blame("tier", f"end of tier {origin.name}{_not_allowed(met, origin.direction)}", origin)
     if origin.kind == "Profile" and not origin.name:
-        met = _owners(path, known, policies=False)
-        because = f"not {', '.join(met)} either" if met else "it has no profile, and no policy applies"
-        return Blame(
-            "profiles", f"end of profiles ({origin.direction}): nothing allows it, {because}", origin
-        )
+        profiles = [owner for owner in _met(path, known, origin) if isinstance(owner, str)]
+        why = _not_allowed(profiles, origin.direction)
+        return Blame("profiles", f"no policy decides, end of profiles{why}", origin)
     return of_rule(origin, rules)
 
 
@@ -169,7 +174,7 @@ def _cut(chain: str, comment: str, known: Known) -> Origin | None:
     owner = known.owner(chain)
     if rules is None or owner is None or not comment or comment.endswith(" does not exist"):
         return None
-    direction: Direction = "ingress" if rules["way"] == "i" else "egress"
+    direction = _WAYS[rules["way"]]
     number = _RULE_NUMBER.search(comment)
     rule = int(number[1]) if number else None
     if isinstance(owner, str):
@@ -180,7 +185,7 @@ def _cut(chain: str, comment: str, known: Known) -> Origin | None:
 def _missing(chain: str, words: str, known: Known) -> Blame:
     owner = known.owner(chain)
     rules = _RULES_CHAIN.match(chain)
-    direction: Direction = "egress" if rules and rules["way"] == "o" else "ingress"
+    direction: Direction = _WAYS[rules["way"]] if rules else "ingress"
     origin = None
     if isinstance(owner, PolicyId):
         origin = Origin(owner.kind, "", owner.namespace, owner.name, direction)
@@ -190,12 +195,26 @@ def _missing(chain: str, words: str, known: Known) -> Blame:
     return Blame("missing", f"{title} does not exist, and what is missing denies ({direction})", origin)
 
 
-def _owners(path: Sequence[str], known: Known, *, policies: bool) -> list[str]:
-    """The policies, or profiles, among the chains of ``path``, each once, in order."""
+def _met(path: Sequence[str], known: Known, origin: Origin) -> list[PolicyId | str]:
+    """The policies and profiles whose rules for ``origin``'s direction are among the chains of ``path``, in order."""
     found = dict.fromkeys(
-        owner for chain in path if _RULES_CHAIN.match(chain) and (owner := known.owner(chain)) is not None
+        owner
+        for chain in path
+        if (rules := _RULES_CHAIN.match(chain))
+        and _WAYS[rules["way"]] == origin.direction
+        and (owner := known.owner(chain)) is not None
     )
-    return [_title(owner) for owner in found if isinstance(owner, PolicyId) == policies]
+    return [*found]
+
+
+def _not_allowed(met: Sequence[PolicyId | str], direction: Direction) -> str:
+    match [_title(owner) for owner in met]:
+        case []:
+            return f": nothing allows it ({direction})"
+        case [one]:
+            return f": {one} does not allow it ({direction})"
+        case several:
+            return f": none of {', '.join(several)} allows it ({direction})"
 
 
 def _title(owner: PolicyId | str) -> str:

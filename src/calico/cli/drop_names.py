@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAUSE: Final = 5.0
-"""Seconds between two readings of all endpoints, when an interface is met that none of them has."""
+"""Seconds for which what was read of the store is taken for what is there."""
 _RULE_PAUSE: Final = 1.0
 """Seconds for which a policy that was read is taken for what is stored."""
 
@@ -53,6 +52,8 @@ class Directory:
         self._interfaces: dict[int, str] = {}
         self._endpoints: dict[str, str] = {}
         self._read_at: float | None = None
+        self._known: Known | None = None
+        self._known_at: float | None = None
         self._deciding: World | None = None
         self._decided_at: float | None = None
         self._policies: dict[tuple[str, str, str], tuple[float, Any]] = {}
@@ -88,23 +89,26 @@ class Directory:
             f"{where} has no endpoint {name!r} with an interface; 'calicoctl get workloadendpoints -A' lists them"
         )
 
-    @cached_property
+    @property
     def known(self) -> Known:
-        """The policies and profiles there are, to find chains by."""
+        """The policies and profiles there are, to find chains by; read again after a while."""
         from calico.analysis.blame import Known
         from calico.desired import PolicyId
 
-        async def names(client: Resources) -> tuple[list[PolicyId], list[str]]:
-            policies = [
-                PolicyId(kind, each.metadata.namespace or "", each.metadata.name)
+        async def read(client: Resources) -> Known:
+            tiers = {
+                PolicyId(kind, each.metadata.namespace or "", each.metadata.name): _tier(each)
                 for kind in ("NetworkPolicy", "GlobalNetworkPolicy")
                 for each in await client.list(kind, bad=lambda *_: None)
-            ]
+            }
             profiles = [each.metadata.name for each in await client.list("Profile", bad=lambda *_: None)]
-            return policies, profiles
+            return Known(tiers, profiles)
 
-        found = self._look(names)
-        return Known(*found) if found else Known()
+        if self._known_at is None or time.monotonic() > self._known_at + _PAUSE:
+            self._known = self._look(read) or Known()
+            self._known_at = time.monotonic()
+        assert self._known is not None
+        return self._known
 
     def rule_words(self, origin: Origin) -> str | None:
         """What the rule says, in a sentence; None where it is not in the store as the kernel has it."""
@@ -215,6 +219,12 @@ def _workload(resource: Any) -> _Endpoint:
     return _Endpoint(
         title, (*(f"{namespace}/{name}" for name in names), *names), spec.node, spec.interface_name
     )
+
+
+def _tier(policy: Any) -> str:
+    from calico.model.policy import DEFAULT_TIER
+
+    return policy.spec.tier or DEFAULT_TIER
 
 
 def _host(resource: Any) -> _Endpoint:

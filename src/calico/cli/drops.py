@@ -286,7 +286,7 @@ class _Printer:
         comments = self._rules.comments(dropped.place)
         if not blame.is_ours(family, table, chain, comments):
             text = None if handle is None else self._rules.text(dropped.place)
-            return blame.foreign(family, table, chain, text)
+            return blame.foreign(family, table, chain, text, comments)
         found = blame.blame(chain, comments, dropped.path, self._directory.known)
         if found.merged and found.origin is not None:
             exact = self._directory.exact(found.origin, dropped.packet)

@@ -42,25 +42,29 @@ def test_the_hash_comment_of_iptables_is_no_reason() -> None:
 
 
 def test_the_end_of_a_tier_names_the_policies_that_were_asked() -> None:
-    """It is their doing that the end of the tier counts."""
+    """It is the doing of the tier's policies for that direction that its end counts, not of others before them."""
     origin = Origin("Tier", "default", "", "default", "ingress")
-    path = ("filter-FORWARD", "cali-tw-x", CHAIN, "cali-pi-gnp/all")
-    assert blame("cali-tw-x", (describe(origin),), path, NOTHING) == Blame(
+    path = ("filter-FORWARD", "cali-po-gnp/out", "cali-pi-gnp/early", CHAIN, "cali-pi-gnp/all")
+    known = Known({PolicyId("GlobalNetworkPolicy", "", "early"): "platform", WEB: "default"})
+    assert blame("cali-tw-x", (describe(origin),), path, known) == Blame(
         "tier",
-        "end of tier default: NetworkPolicy shop/web, GlobalNetworkPolicy all select the endpoint,"
-        " and no ingress rule of the tier allows it",
+        "end of tier default: none of NetworkPolicy shop/web, GlobalNetworkPolicy all allows it (ingress)",
         origin,
     )
+    assert blame("cali-tw-x", (describe(origin),), (CHAIN,), NOTHING).sentence == (
+        "end of tier default: NetworkPolicy shop/web does not allow it (ingress)"
+    )
 
 
-def test_the_end_of_profiles_names_the_profiles_or_says_that_there_is_none() -> None:
+def test_the_end_of_profiles_names_the_profiles_or_says_that_nothing_allows_it() -> None:
     """An endpoint that nothing speaks for is told apart from one whose profiles do not allow it."""
     origin = Origin("Profile", "", "", "", "egress")
-    assert blame("cali-fw-x", (describe(origin),), ("cali-pro-kns.shop",), NOTHING).sentence == (
-        "end of profiles (egress): nothing allows it, not Profile kns.shop either"
+    path = (CHAIN, "cali-pri-other", "cali-pro-kns.shop")
+    assert blame("cali-fw-x", (describe(origin),), path, NOTHING).sentence == (
+        "no policy decides, end of profiles: Profile kns.shop does not allow it (egress)"
     )
     assert blame("cali-fw-x", (describe(origin),), (), NOTHING).sentence == (
-        "end of profiles (egress): nothing allows it, it has no profile, and no policy applies"
+        "no policy decides, end of profiles: nothing allows it (egress)"
     )
 
 
@@ -78,7 +82,7 @@ def test_a_name_too_long_for_the_kernel_is_found_among_those_that_exist() -> Non
     origin = Origin(LONG.kind, "default", "", LONG.name, "egress", 2)
     chain, comment = names.policy_chain(LONG, "egress"), quotable(describe(origin))
     assert comment != describe(origin)
-    found = blame(chain, (comment,), (), Known([LONG]))
+    found = blame(chain, (comment,), (), Known({LONG: "default"}))
     assert found.origin == Origin(LONG.kind, "", "", LONG.name, "egress", None)
     assert found.sentence == f"GlobalNetworkPolicy {LONG.name}, egress"
 
@@ -153,4 +157,11 @@ def test_a_foreign_drop_names_table_chain_and_rule(text: str | None, words: str)
     """The operator learns where to look."""
     assert foreign("inet", "firewalld", "filter_FORWARD", text).sentence == (
         f"table inet firewalld, chain filter_FORWARD, {words}, which is not Calico's"
+    )
+
+
+def test_a_foreign_rules_comment_is_told_where_its_text_leaves_it_out() -> None:
+    """nft does not print the comments of iptables."""
+    assert foreign("ip", "filter", "FORWARD", "udp dport 1 drop", ("no games",)).sentence == (
+        "table ip filter, chain FORWARD, rule 'udp dport 1 drop comment \"no games\"', which is not Calico's"
     )
