@@ -64,6 +64,23 @@ async def _remove(paths: Paths, settings: Settings) -> list[str]:
     return done
 
 
+def remove_former(paths: Paths, kept: str) -> list[str]:
+    """Take away what our back ends other than ``kept`` hold in this network namespace: the names of those that did.
+
+    To be called once ``kept`` holds everything. Raises ProgrammingError; to be called again after that.
+    """
+    removed: list[str] = []
+    for backend in _backends(paths):
+        if backend.name == kept:
+            continue
+        try:
+            if backend.remove():
+                removed.append(backend.name)
+        except ProgrammingError as error:
+            raise type(error)(f"what {backend.name} held of ours stays for now: {error}") from error
+    return removed
+
+
 def _backends(paths: Paths) -> Iterator[Backend]:
     """Every back end that this machine has the programs for."""
     if shutil.which("nft"):

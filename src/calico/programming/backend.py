@@ -70,6 +70,6 @@ class Backend(Protocol):
         """What differs from ``desired``, without changing anything."""
         ...
 
-    def remove(self) -> None:
-        """Take away everything of ours, leaving what is foreign exactly as it is."""
+    def remove(self) -> bool:
+        """Take away everything of ours, leaving what is foreign exactly as it is; whether there was anything."""
         ...

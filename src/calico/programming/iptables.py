@@ -136,22 +136,26 @@ class Iptables:
         plan = ipset.plan_sync(tables, ipset.read(), self._lingering)
         return [*plan.faults, *self._drifts(self._compare(images), images)]
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         """Take away everything of ours, of both families, leaving what is foreign as it is."""
         self._in_step = False
         self._tables, self._compilers = {}, {}
         nothing = {table: Image() for table in TABLES}
         images: dict[Family, Images] = dict.fromkeys(ipset.FAMILIES, nothing)
-        self._write(self._compare(images), images)
+        edits = self._compare(images)
+        self._write(edits, images)
         self._seen.clear()
-        if self._other_variant_is_used():
-            return  # Its rules use the same sets.
-        self._lingering = ipset.destroy(ipset.read())
+        present = any(edits.values())
+        if which("ipset") is None or self._other_variant_is_used():
+            return present  # There can be no sets, or its rules use the same ones.
+        sets = ipset.read()
+        self._lingering = ipset.destroy(sets)
         if self._lingering:
             names = ", ".join(sorted(self._lingering))
             raise Busy(
                 f"rules that are not ours still use our sets {names}; remove those rules and try again"
             )
+        return present or bool(sets)
 
     def _other_variant_is_used(self) -> bool:
         other: Variant = "legacy" if self._variant == "nft" else "nft"
@@ -303,6 +307,11 @@ def _legacy_tables(family: Family) -> list[str]:
         return Path(f"/proc/thread-self/net/{_LEGACY_TABLES[family]}").read_text(encoding="ascii").split()
     except FileNotFoundError:
         return []
+
+
+def has_legacy_table(family: Family, table: TableName) -> bool:
+    """Whether iptables-legacy has such a table in the calling thread's namespace; asking does not make it."""
+    return table in _legacy_tables(family)
 
 
 def detect_variant() -> Variant:

@@ -42,6 +42,10 @@ class Runner(Protocol):
         """A table as decoded JSON; None if there is no such table."""
         ...
 
+    def list_chains(self) -> dict[str, Any]:
+        """All chains of all tables as decoded JSON, without their rules."""
+        ...
+
 
 class Library:
     """libnftables, loaded on creation; raises Missing where it is not installed."""
@@ -77,6 +81,11 @@ class Library:
         text = f"list table {family} {table}"
         status, output, errors = self._command(text, _JSON | _NUMERIC)
         return _listed(status, output, errors, text)
+
+    def list_chains(self) -> dict[str, Any]:
+        """All chains of all tables as decoded JSON, without their rules."""
+        status, output, errors = self._command("list chains", _JSON | _NUMERIC)
+        return _listed(status, output, errors, "list chains") or {"nftables": []}
 
     def list_chain(self, family: str, table: str, chain: str) -> str:
         """A chain as text, each rule with its handle; "" if there is no such chain."""
@@ -123,6 +132,12 @@ class Program:
         arguments = ["-j", "-n", "list", "table", family, table]
         status, output, errors = self._start(arguments, "")
         return _listed(status, output, errors, " ".join(arguments))
+
+    def list_chains(self) -> dict[str, Any]:
+        """All chains of all tables as decoded JSON, without their rules."""
+        arguments = ["-j", "-n", "list", "chains"]
+        status, output, errors = self._start(arguments, "")
+        return _listed(status, output, errors, " ".join(arguments)) or {"nftables": []}
 
     def _start(self, arguments: list[str], text: str) -> tuple[int, bytes, str]:
         try:

@@ -75,12 +75,15 @@ class Nftables:
             for what, found in nftstate.compare(table, self._read(family), self._learned)[0]
         ]
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         """Take our tables away; no rule elsewhere is ours."""
+        present = False
         for family in nft.NFT_FAMILY:
             self._forget(family)
             if self._read(family) is not None:
                 self._runner.run(nft.remove_text(family))
+                present = True
+        return present
 
     def _learn(self, table: Table) -> None:
         """See how the kernel prints what was just written: a wording of its own is no drift."""
