@@ -88,8 +88,9 @@ def _masked(text: str) -> Cidr | str:
 def _blocks(spec: IPPoolSpec, cidr: Cidr) -> Findings:
     least, most, default = BLOCK_SIZES[cidr.family]
     size = spec.block_size or default
-    yield from checks.within(("spec", "blockSize"), spec.block_size, least, most)
-    if cidr.length > size and not spec.disabled:
+    if wrong := [*checks.within(("spec", "blockSize"), spec.block_size, least, most)]:
+        yield from wrong
+    elif cidr.length > size and not spec.disabled:
         yield Finding(
             ("spec", "cidr"),
             f"{spec.cidr!r} is smaller than one block (/{size})",

@@ -374,6 +374,11 @@ def test_defaults_of_tiers(name, given, order, action):
     assert (spec.order, spec.default_action) == (order, action)
 
 
+def test_of_a_block_size_out_of_range_nothing_follows():
+    """That no such block fits into the pool is no mistake of its own."""
+    assert fields(resource("IPPool", {"cidr": "10.0.0.0/16", "blockSize": 12})) == ["spec.blockSize"]
+
+
 def test_defaults_of_pools():
     """A pool gets its mode, block size, selector and uses; host bits of its prefix are cleared."""
     spec = defaulted(resource("IPPool", {"cidr": "10.0.1.2/16"})).spec
