@@ -8,7 +8,7 @@ Next: ``cli.proof`` compares its own with the agent's: only of what the agent me
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
 
 from calico.desired import EndpointRow, PolicyId, PolicyRow, TierRow
@@ -23,9 +23,13 @@ def fingerprint(
     return sha256(repr((row, sorted(used.items()), given)).encode()).hexdigest()
 
 
-def _tiers(row: EndpointRow) -> Iterator[TierRow]:
-    """Every tier that the row speaks of, wherever it does."""
-    for field in fields(row):
-        value = getattr(row, field.name)
-        if isinstance(value, tuple):
-            yield from (each for each in value if isinstance(each, TierRow))
+def _tiers(value: object) -> Iterator[TierRow]:
+    """Every tier within a row, in whichever layer."""
+    if isinstance(value, TierRow):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _tiers(each)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _tiers(getattr(value, field.name))

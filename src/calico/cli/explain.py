@@ -16,7 +16,7 @@ import click
 
 from calico.cli import options
 from calico.cli.drops import or_drops
-from calico.cli.stores import Location, store_options
+from calico.cli.stores import Location, store_options_unless_files
 
 if TYPE_CHECKING:
     from calico.analysis import World
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 @options.recursive
 @click.option("-v", "--verbose", is_flag=True, help="Show the rules that did not match too, and why.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@store_options
+@store_options_unless_files
 @or_drops
-def explain(location: Location, *, files: Sequence[str], output: str, verbose: bool, **asked: Any) -> None:
+def explain(location: Location | None, *, files: Sequence[str], output: str, verbose: bool, **asked: Any) -> None:
     """Say whether a new flow is allowed, and why: every step at both ends, and the way between.
 
     An END is namespace/name of a pod or WorkloadEndpoint, the name of a HostEndpoint or of a host, an address, or a
@@ -76,7 +76,7 @@ def explain(location: Location, *, files: Sequence[str], output: str, verbose: b
     version = asked.pop("ip_version")
     question = Question(**asked, namespace=namespace, ip_version=int(version) if version else None)
     place: Place = explanation.nowhere
-    if files:
+    if location is None:
         offline = _offline(files, recursive=recursive)
         world, place = _world_of(offline), offline.place
     else:
@@ -88,7 +88,7 @@ def explain(location: Location, *, files: Sequence[str], output: str, verbose: b
     except Unanswerable as error:
         raise click.ClickException(str(error)) from error
     proofs: Proofs = {}
-    if not files:
+    if location is not None:
         from calico.cli.proof import proofs as prove
 
         proofs = prove(world, found, location)

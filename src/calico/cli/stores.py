@@ -122,17 +122,22 @@ def store_options(function: F) -> F:
     return _with_location(function, agent=False)
 
 
+def store_options_unless_files(function: F) -> F:
+    """As ``store_options``, for a command that with ``-f`` asks no store: it gets None then, and none is looked for."""
+    return _with_location(function, agent=False, unless="files")
+
+
 def agent_store_options(function: F) -> F:
     """As ``store_options``, for the agent: it is told in the words of Calico's agent, too (``FELIX_ETCDENDPOINTS``, ``felix.cfg``)."""
     return _with_location(function, agent=True)
 
 
-def _with_location(function: F, *, agent: bool) -> F:
+def _with_location(function: F, *, agent: bool, unless: str = "") -> F:
     @choice_options
     @click.pass_context
     def with_location(ctx: click.Context, /, *args: Any, **kwargs: Any) -> Any:
         choice = Choice.of({name: kwargs.pop(name) for name in _PARAMETERS})
-        if ctx.invoked_subcommand is not None:
+        if ctx.invoked_subcommand is not None or (unless and kwargs[unless]):
             return ctx.invoke(function, *args, location=None, **kwargs)
         outer = ctx.find_object(Choice)
         location = locate(choice.over(outer) if outer else choice, os.environ, agent=agent)
