@@ -269,7 +269,7 @@ def test_tiers(name, spec, expected):
         ("WorkloadEndpoint", {"qosControls": {"egressMinburst": 2000}}, ["qosControls.egressMinburst"]),
         ("IPPool", {"cidr": "10.0.0.0"}, ["cidr"]),
         ("IPPool", {"cidr": "10.0.0.0/16", "blockSize": 19}, ["blockSize"]),
-        ("IPPool", {"cidr": "fd00::/64", "blockSize": 26}, ["blockSize", "cidr"]),
+        ("IPPool", {"cidr": "fd00::/64", "blockSize": 26}, ["blockSize"]),
         ("IPPool", {"cidr": "10.0.0.0/27", "blockSize": 28}, []),
         ("IPPool", {"cidr": "169.0.0.0/8"}, ["cidr"]),
         ("IPPool", {"cidr": "fd00::/64", "ipipMode": "CrossSubnet"}, ["ipipMode"]),
