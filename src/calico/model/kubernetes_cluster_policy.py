@@ -23,6 +23,7 @@ from calico.model.kubernetes_object import (
     at,
     items,
     mapping,
+    only,
     part,
     text,
 )
@@ -129,7 +130,7 @@ def _pods(tree: Object) -> dict[str, Any]:
     if "pods" not in tree:
         return {"selector": pods({}, ""), "namespace_selector": namespaces(tree, "namespaces")}
     with at("pods"):
-        both = mapping(tree["pods"])
+        both = only(tree["pods"], "podSelector", "namespaceSelector")
         return {
             "selector": pods(both, "podSelector"),
             "namespace_selector": namespaces(both, "namespaceSelector"),
@@ -157,7 +158,9 @@ def _rules(origin: Origin, spec: Object, direction: str, side: str, *, known: bo
         accepts = isinstance(rule, dict) and rule.get("action") == "Accept"
         if known:
             try:
-                yield from [*_rule(mapping(rule), side)]  # all of it or nothing
+                yield from [
+                    *_rule(only(rule, "action", "name", side, "protocols"), side)
+                ]  # all of it or nothing
             except Unconvertible as error:
                 consequence = "the rule allows nothing" if accepts else "it denies everything"
                 origin.report(error, "spec", direction, index, consequence=consequence)

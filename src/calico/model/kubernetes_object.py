@@ -17,7 +17,7 @@ from uuid import UUID
 
 from calico.model.errors import ModelError, Path, Problem, dotted
 from calico.model.resource import Metadata, Resource
-from calico.model.schema import shown, without_nulls
+from calico.model.schema import nearest, shown, without_nulls
 
 Object: TypeAlias = Mapping[str, Any]
 
@@ -67,6 +67,18 @@ def part(tree: Object, name: str) -> Object:
     """A field that is a mapping, empty if it is not there."""
     with at(name):
         return mapping(tree.get(name, {}))
+
+
+def only(tree: Any, *known: str) -> Object:
+    """``tree`` itself, if it is a mapping with none but ``known`` fields.
+
+    For parts that mean more the less they say: a field that is passed over, perhaps for a slip of the pen, would
+    widen them.
+    """
+    for name in mapping(tree):
+        if name not in known:
+            raise Unconvertible(f"there is no field {name!r}", nearest(str(name), [*known]), (str(name),))
+    return mapping(tree)
 
 
 def items(tree: Object, name: str) -> list[Any]:

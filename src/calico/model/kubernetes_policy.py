@@ -22,7 +22,7 @@ from calico.model.kubernetes_object import (
     Unconvertible,
     at,
     items,
-    mapping,
+    only,
     part,
     text,
 )
@@ -49,6 +49,10 @@ def network_policy(document: Object) -> Conversion:
     except Unconvertible as error:
         origin.report(error, consequence="every pod of the namespace is isolated")
     else:
+        try:
+            only(spec, "podSelector", "ingress", "egress", "policyTypes")
+        except Unconvertible as error:
+            origin.report(error, "spec", consequence="it is passed over")
         types = _types(origin, spec)
         ingress = [*_rules(origin, spec, "ingress", "from")]
         egress = [*_rules(origin, spec, "egress", "to")]
@@ -79,7 +83,7 @@ def _rules(origin: Origin, spec: Object, direction: str, side: str) -> Iterator[
     listed = spec.get(direction, [])
     for index, rule in enumerate(listed if isinstance(listed, list) else [listed]):
         try:
-            yield from [*_rule(mapping(rule), side)]  # all of it or nothing
+            yield from [*_rule(only(rule, side, "ports"), side)]  # all of it or nothing
         except Unconvertible as error:
             origin.report(error, "spec", direction, index, consequence="the rule allows nothing")
 
@@ -89,7 +93,7 @@ def _rule(rule: Object, side: str) -> Iterator[Rule]:
     peers = []
     for index, peer in enumerate(items(rule, side)):
         with at(side, index):
-            peers.append(_peer(mapping(peer)))
+            peers.append(_peer(only(peer, "podSelector", "namespaceSelector", "ipBlock")))
     for protocol, ports in _ports(rule).items():
         for far in peers or [{}]:
             if side == "from":
@@ -109,7 +113,7 @@ def _peer(peer: Object) -> dict[str, Any]:
         if len(peer) > 1:
             raise Unconvertible("a peer is a block of addresses or pods, not both", "write two peers")
         with at("ipBlock"):
-            return _block(mapping(peer["ipBlock"]))
+            return _block(only(peer["ipBlock"], "cidr", "except"))
     if not {"podSelector", "namespaceSelector"} & set(peer):
         raise Unconvertible("the peer says nothing", "write podSelector, namespaceSelector or ipBlock")
     entity = {"selector": pods(peer, "podSelector")}
@@ -151,7 +155,7 @@ def _named(rule: Object) -> Iterator[tuple[str, PortRange | str | None]]:
     """Each port of a rule with its protocol."""
     for index, each in enumerate(items(rule, "ports")):
         with at("ports", index):
-            port = mapping(each)
+            port = only(each, "protocol", "port", "endPort")
             protocol = text(port, "protocol") or "TCP"
             if protocol not in PROTOCOLS:
                 raise Unconvertible(

@@ -10,10 +10,10 @@ A selector of pods says that it is of Kubernetes' pods, so that it selects no ho
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from calico.model.errors import ModelError
-from calico.model.kubernetes_object import Object, Unconvertible, at, items, mapping, text, texts
+from calico.model.kubernetes_object import Object, Unconvertible, at, items, only, text, texts
 from calico.model.schema import nearest, shown
 from calico.model.selector import from_tree, parse
 from calico.model.selector_tree import All, And, Equal, Has, In, Node, Not, NotIn
@@ -25,22 +25,23 @@ ORCHESTRATOR: Final = "k8s"
 def pods(tree: Object, name: str) -> str:
     """The selector of pods, and of nothing else, that a label selector says; absent or empty: all pods."""
     with at(name):
-        selector = mapping(tree.get(name, {}))
+        selector = tree.get(name, {})
         return _text([Equal(ORCHESTRATOR_LABEL, ORCHESTRATOR), *_requirements(selector)])
 
 
 def namespaces(tree: Object, name: str) -> str:
     """The selector of namespaces that a label selector says; empty: all namespaces."""
     with at(name):
-        return _text([*_requirements(mapping(tree.get(name, {})))])
+        return _text([*_requirements(tree.get(name, {}))])
 
 
-def _requirements(selector: Object) -> Iterator[Node]:
+def _requirements(tree: Any) -> Iterator[Node]:
+    selector = only(tree, "matchLabels", "matchExpressions")
     for key, value in sorted(texts(selector, "matchLabels").items()):
         yield Equal(key, value)
     for index, each in enumerate(items(selector, "matchExpressions")):
         with at("matchExpressions", index):
-            yield _expression(mapping(each))
+            yield _expression(only(each, "key", "operator", "values"))
 
 
 def _expression(expression: Object) -> Node:

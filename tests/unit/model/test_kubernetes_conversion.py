@@ -491,3 +491,44 @@ def test_without_namespace():
     del document["metadata"]["namespace"]
 
     assert network_policy(document).resources[0].metadata.namespace == "default"
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "near"),
+    [
+        ({"form": [PODS]}, "form", "from"),
+        ({"from": [PODS], "port": [{"port": 80}]}, "port", "ports"),
+        (
+            {"from": [{"podSelector": {"matchLabls": {"a": "b"}}}]},
+            "from[0].podSelector.matchLabls",
+            "matchLabels",
+        ),
+        (
+            {"from": [{"namespaceSelector": {"matchExpression": []}}]},
+            "from[0].namespaceSelector.matchExpression",
+            "matchExpressions",
+        ),
+        ({"from": [{**PODS, "namespaceSelecter": {}}]}, "from[0].namespaceSelecter", "namespaceSelector"),
+        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "expect": []}}]}, "from[0].ipBlock.expect", "except"),
+        ({"ports": [{"prot": 80}]}, "ports[0].prot", "port"),
+    ],
+)
+def test_slips_of_the_pen_widen_no_rule(rule, field, near):
+    """A rule with a field that is none allows nothing: without that field it might allow everything."""
+    resources, problems = convert(policy({"ingress": [rule]}))
+
+    [problem] = problems
+    assert (problem.field, problem.severity) == (f"spec.ingress[0].{field}", "error")
+    assert f"did you mean {near}" in problem.remedy
+    assert resources[0].spec.ingress == []
+
+
+def test_slips_of_the_pen_in_a_policy():
+    """A policy that may not be for those that are meant is refused, and isolates those that it seems to be for."""
+    resources, problems = convert(policy({"podSelecter": {}, "ingress": [{}]}))
+    assert [problem.field for problem in problems] == ["spec.podSelecter"]
+    assert resources[0].spec.selector == K8S
+
+    resources, problems = convert(policy({"podSelector": {"matchLabls": {"a": "b"}}, "ingress": [{}]}))
+    assert [problem.field for problem in problems] == ["spec.podSelector.matchLabls"]
+    assert resources[0].spec.ingress == []
