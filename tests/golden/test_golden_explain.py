@@ -29,6 +29,7 @@ def test_what_is_explained(world: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for question in questions:
         words = ["explain", *shlex.split(question), "-f", world.name]
         result = CliRunner().invoke(root, words, prog_name="calicoctl")
+        assert result.exception is None or isinstance(result.exception, SystemExit)
         said += f"$ calicoctl explain {question}   # {result.exit_code}\n{result.stdout}{result.stderr}\n"
     golden = world.with_suffix(".txt")
     if os.environ.get("GOLDEN") == "write":

@@ -39,8 +39,9 @@ class Reasons:
     def matched(self, rule: Rule, namespace: str, packet: Packet) -> Iterator[str]:
         """Selectors with who they found, nets, and named ports; nothing for what speaks for itself."""
         for end, entity, address, port in _ends(rule, packet):
+            scope = Scope(namespace)
             try:
-                selector = Scope(namespace).entity(entity)
+                selector = scope.entity(entity)
             except ValueError:
                 return  # the step itself says that it is closed
             owners = self.owners.of(address)
@@ -48,6 +49,8 @@ class Reasons:
                 owners = [owner for owner in owners if selector.matches(owner.labels)]
                 for owner in owners:
                     yield f"{end} {address.address} is {_called(owner, selector)}: {selector}"
+            if entity.services is not None:
+                yield f"{end} {_listening(address, port)} is an endpoint of service {scope.service(entity.services)}"
             nets = [net for net in _nets(entity.nets) if net.contains(address)]
             if nets:
                 yield f"{end} {address.address} is in {nets[0]}"
@@ -58,29 +61,23 @@ class Reasons:
     def missed(self, row: RuleRow, rule: Rule | None, step: Step, way: Direction, packet: Packet) -> str:
         """The first condition of ``row`` that does not hold; ``rule`` is None where it cannot be found again."""
         if row.never:
-            return self._never(rule, step, way, packet)
+            return self.unusable(step, way) or "it can match no packet at all"
         if not matches(self._members, replace(row, source=ANY, destination=ANY), packet):
             return _about_protocol(row, packet)
         rows = (row.source, row.destination)
         for side, (end, entity, address, port) in zip(
             rows, _ends(rule or Rule(action="Deny"), packet), strict=True
         ):
-            reason = self._about_address(side, entity, Scope(step.namespace), address) or self._about_port(
-                side, packet.protocol, address, port
-            )
+            scope = Scope(step.namespace)
+            reason = self._about_address(side, entity, scope, address)
+            if not reason:
+                reason = self._about_port(side, packet.protocol, address, port)
+                if reason and entity.services is not None and side.port_sets:
+                    service = scope.service(entity.services)
+                    reason = f"{_listening(address, port)} is no endpoint of service {service}"
             if reason:
                 return f"{end} {reason}"
         return "its conditions do not hold"
-
-    def _never(self, rule: Rule | None, step: Step, way: Direction, packet: Packet) -> str:
-        if why := self.unusable(step, way):
-            return why
-        if rule is not None and rule.http is not None:
-            return "a rule about HTTP is not enforced, and matches nothing"
-        for entity in (rule.source, rule.destination) if rule is not None else ():
-            if entity.services is not None:
-                return f"service {entity.services.name} has no endpoints that are known"
-        return f"it can match no packet of IPv{packet.family}"
 
     def unusable(self, step: Step, way: Direction) -> str:
         """Why the rule of ``step`` cannot be understood, and what became of it; "" if it can be."""
@@ -99,8 +96,12 @@ class Reasons:
         for net in side.not_nets:
             if net.contains(address):
                 return f"{text} is in {net}, which it excludes"
-        if not all(self._members.has_address(name, address) for name in side.sets):
-            return self._unselected(address, scope.entity(entity))
+        lacking = [name for name in side.sets if not self._members.has_address(name, address)]
+        if lacking:
+            selector = scope.entity(entity)
+            if entity.services is not None and (selector is None or selector.uid not in lacking):
+                return f"{text} is no endpoint of service {scope.service(entity.services)}"
+            return self._unselected(address, selector)
         if any(self._members.has_address(name, address) for name in side.not_sets):
             for selector in scope.excluded(entity):
                 for owner in self.owners.of(address):
@@ -148,6 +149,10 @@ class Reasons:
 def _ends(rule: Rule, packet: Packet) -> Iterator[tuple[str, EntityRule, Cidr, int | None]]:
     yield "source", rule.source, packet.source, packet.source_port
     yield "destination", rule.destination, packet.destination, packet.destination_port
+
+
+def _listening(address: Cidr, port: int | None) -> str:
+    return address.address if port is None else f"{address.address} port {port}"
 
 
 def _about_protocol(row: RuleRow, packet: Packet) -> str:
