@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.root, needs_root]
 
 A4, B4, C4 = "10.65.0.2", "10.65.0.3", "10.65.0.4"
 A6, B6 = "fd00:65::2", "fd00:65::3"
-SPOOFED = "10.65.0.99"
+SPOOFED, SERVICE = "10.65.0.99", "10.99.0.1"
 TABLE = "calico-drops-"
 
 POLICY = """
@@ -293,6 +293,47 @@ def test_only_what_concerns_the_interface_of_an_endpoint_is_followed(world: Worl
         drop = drops.first(protocol="ICMP")
         assert len(drops.lines()) == 1
     assert drop["destination"] == B4
+
+
+def test_what_is_translated_to_an_endpoint_is_followed_too(world: World, tmp_path: Path) -> None:
+    """--endpoint also shows what was sent to the address of a service that leads to it."""
+    world.host.namespace.run(
+        "nft",
+        "-f",
+        "-",
+        stdin="table ip services {\n chain translate {\n type nat hook prerouting priority -100;"
+        f" ip daddr {SERVICE} dnat to {B4}\n }}\n}}\n",
+    )
+    try:
+        with following(world, tmp_path, "--endpoint", "default/b") as drops:
+            send_udp(world.a, SERVICE, 53)
+            drop = drops.first(destinationPort=53)
+    finally:
+        world.host.namespace.run("nft", "delete", "table", "ip", "services")
+    assert (drop["destination"], drop["policy"]["rule"]) == (B4, 1)
+
+
+def test_what_others_have_the_kernel_trace_does_not_disturb(world: World, tmp_path: Path) -> None:
+    """Someone else's trace is read over where it is about another interface, and stays as it is."""
+    world.host.namespace.run(
+        "nft",
+        "-f",
+        "-",
+        stdin="table inet theirs {\n chain trace {\n type filter hook prerouting priority -400;"
+        " udp dport 53 meta nftrace set 1\n }\n}\n",
+    )
+    try:
+        before = _rules(world.host)
+        with following(world, tmp_path, "--endpoint", "default/c") as drops:
+            send_udp(world.a, B4, 53)
+            assert not reaches(world.c, A4, wait=0.3)
+            drop = drops.first(source=C4)
+            assert len(drops.lines()) == 1
+        eventually(lambda: TABLE not in tables(world.host), what="the table is gone")
+        assert _rules(world.host) == before
+    finally:
+        world.host.namespace.run("nft", "delete", "table", "inet", "theirs")
+    assert drop["in"]["endpoint"] == "default/c"
 
 
 def test_nothing_is_said_where_nothing_is_dropped(world: World, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 _PAUSE: Final = 5.0
 """Seconds for which what was read of the store is taken for what is there."""
-_RULE_PAUSE: Final = 1.0
-"""Seconds for which a policy that was read is taken for what is stored."""
+_RETRY: Final = 30.0
+"""Seconds for which a store that could not be read is left alone: drops are told without it, and not late."""
 
 
 class _Endpoint(NamedTuple):
@@ -49,6 +49,7 @@ class Directory:
         self._location = location
         self._node = str(status.get("node") or "")
         self._told = False
+        self._failed_at: float | None = None
         self._interfaces: dict[int, str] = {}
         self._endpoints: dict[str, str] = {}
         self._read_at: float | None = None
@@ -172,7 +173,7 @@ class Directory:
 
         asked = (origin.kind, origin.namespace, origin.name)
         read_at, resource = self._policies.get(asked, (0.0, None))
-        if not read_at or time.monotonic() > read_at + _RULE_PAUSE:
+        if not read_at or time.monotonic() > read_at + _PAUSE:
             resource = self._look(read)
             self._policies[asked] = (time.monotonic(), resource)
         return resource
@@ -197,12 +198,15 @@ class Directory:
         """The result of reading the store; None where that cannot be done."""
         from calico.cli.session import look
 
+        if self._failed_at is not None and time.monotonic() < self._failed_at + _RETRY:
+            return None
         file = self._location.store.file
         try:
             if file is not None and not file.exists():
                 raise click.ClickException(f"there is no store at {file}")  # noqa: TRY301  said once, below
             return look(self._location, work)
         except click.ClickException as error:
+            self._failed_at = time.monotonic()
             if not self._told:
                 self._told = True
                 click.echo(

@@ -176,6 +176,8 @@ def follow(location: Location, wish: Wish, *, as_json: bool) -> None:
     interface = wish.interface
     if wish.endpoint is not None:
         interface = directory.interface_of(wish.endpoint)
+    if interface is not None and not Path("/sys/class/net", interface).exists():
+        click.echo(f"There is no interface {interface} here now; waiting for it.", err=True)
     try:
         with Tracer(interface=interface, rate=wish.rate) as tracer, _ended_by_signals():
             if sys.stderr.isatty():

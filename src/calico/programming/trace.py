@@ -41,6 +41,8 @@ _RECEIVE: Final = 1 << 16
 _TABLE, _CHAIN, _HANDLE, _EXPRESSIONS, _USER_DATA = 1, 2, 3, 4, 7
 _EXPRESSION_NAME, _EXPRESSION_DATA, _MATCH_NAME, _MATCH_INFO = 1, 2, 1, 3
 _FAMILY_NUMBERS: Final = {name: number for number, name in TABLE_FAMILIES.items()}
+_REMEMBERED: Final = 10_000
+"""Rules whose words are kept; each rule that is written again is another one."""
 _COUNTED: Final = re.compile(r"counter packets \d+ bytes \d+ ?")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 
@@ -165,12 +167,16 @@ class Rules:
     def comments(self, place: Place) -> tuple[str, ...] | None:
         """The comments of a rule, also those of iptables; None if there is no such rule."""
         if place not in self._comments:
+            if len(self._comments) >= _REMEMBERED:
+                self._comments.clear()
             self._comments[place] = None if place.handle is None else _comments(place, place.handle)
         return self._comments[place]
 
     def text(self, place: Place) -> str:
         """The rule as ``nft list`` writes it, without counts; "" if it is not there, or is a chain's policy."""
         if place not in self._texts:
+            if len(self._texts) >= _REMEMBERED:
+                self._texts.clear()
             self._texts[place] = "" if place.handle is None else _listed(place, place.handle)
         return self._texts[place]
 
