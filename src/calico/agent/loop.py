@@ -513,7 +513,7 @@ class Loop:
             "lastChange": self._journal.last_change,
             "errors": errors,
             "warnings": [*self._warnings, *(self._others.warnings if self._others is not None else ())],
-            "problems": [f"{key}: {text}" for key, text in self._network.problems.items()]
+            "problems": list(self._network.problems.values())
             + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],
             "pendingRoutes": {str(cidr): waits.reason for cidr, waits in pending.items()},
