@@ -70,8 +70,9 @@ def yaml_text(tree: dict[str, Any]) -> str:
     return dump([tree])
 
 
-def json_text(tree: dict[str, Any]) -> str:
-    """``tree`` as indented JSON."""
+def json_text(tree: dict[str, Any], *, indent: int | None = 2) -> str:
+    """``tree`` as JSON, indented, that every program reads: bytes that are no UTF-8, as names may hold, are escaped."""
     import json
 
-    return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(tree, indent=indent, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -137,9 +137,9 @@ def report(found: Iterable[Problem], *, as_json: bool | None = None) -> None:
     ``as_json`` decides in the place of the command's ``-o``.
     """
     if wants_json() if as_json is None else as_json:
-        import json
+        from calico.cli.printers import json_text
 
-        click.echo(json.dumps({"problems": [*map(as_data, found)]}, indent=2, ensure_ascii=False))
+        click.echo(json_text({"problems": [*map(as_data, found)]}), nl=False)
         return
     colour = _coloured()
     for problem in found:

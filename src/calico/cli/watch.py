@@ -223,6 +223,4 @@ def _document(output: Format, kind: type[Resource], resource: Resource, as_numbe
     tree = printers.document([resource], None)
     if output.word == "yaml":
         return f"---\n{printers.yaml_text(tree)}"
-    import json
-
-    return json.dumps(tree, ensure_ascii=False) + "\n"
+    return printers.json_text(tree, indent=None)

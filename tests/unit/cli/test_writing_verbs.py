@@ -526,6 +526,14 @@ def test_what_ends_a_command_is_json_where_json_is_asked_for(run: Run, words: li
     assert (problem["severity"], result.stderr) == ("error", "")
 
 
+def test_names_of_files_that_are_no_text_make_no_broken_json(run: Run, tmp_path: Path) -> None:
+    """What is not UTF-8 in a file's name is escaped, so that every program can read what is said of the file."""
+    name = b"\xff.yaml".decode("utf-8", "surrogateescape")
+    (tmp_path / name).write_text("kind: Nothing\n")
+    said = run("apply", "-f", name, "-o", "json", status=1).stdout_bytes.decode("utf-8", "strict")
+    assert {each["source"] for each in json.loads(said)["problems"]} == {name}
+
+
 def test_labels_that_have_no_room_are_refused(run: Run) -> None:
     """Records of IPAM have no metadata, so nobody is told that a label of theirs was set."""
     run("apply", "-f", "-", stdin=f"{HEAD}kind: IPAMConfiguration\nmetadata: {{name: default}}\nspec: {{}}\n")
