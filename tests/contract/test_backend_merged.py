@@ -244,3 +244,38 @@ def test_the_first_of_overlapping_rules_wins(rig: Rig) -> None:
 
     host.police([*few, *wide, *late])
     assert [host.passes(name, 80) for name in ("w1", "outside")] == [False, True]
+
+
+def test_many_policies_are_one_lookup(rig: Rig) -> None:
+    """A policy of one rule each for many sources, a larger one among them: each has its say, and its place."""
+    host = Host(rig)
+    names = [PolicyId("GlobalNetworkPolicy", "", f"p{number}") for number in range(FILLERS + 3)]
+    sources = {
+        name: [fillers(family)[number] for family in FAMILIES] for number, name in enumerate(names[:FILLERS])
+    }
+    early, large, late = names[FILLERS:]
+    sources[early] = [address("w1", family) for family in FAMILIES]
+    sources[late] = [address("outside", family) for family in FAMILIES]
+    policies = {
+        name: PolicyRow(
+            (row("Allow", UDP, source=Side(nets=tuple(nets)), destination=Side(ports=single(80))),), ()
+        )
+        for name, nets in sources.items()
+    }
+    policies[large] = PolicyRow(
+        tuple(row("Deny", UDP, destination=Side(ports=single(port))) for port in (80, 90, 100)), ()
+    )
+    tier = TierRow("default", "Deny", (*names[:FILLERS], early, large, late))
+    target = EndpointRow(INTERFACE["w2"], tuple(address("w2", f) for f in FAMILIES), (tier,), (), ())
+    host.update(Delta(policies=policies, endpoints={TARGET: target}))
+
+    chains = host.renderer.tables[4].chains
+    assert [len(chain.rules) for name, chain in chains.items() if name.startswith("cali-gi-")] == [4]
+    assert [host.passes(name, 80) for name in ("w1", "outside")] == [True, False]
+
+    host.update(Delta(policies={early: None, large: PolicyRow((), ())}))
+    rig.world.forget_flows()
+    assert [host.passes(name, 80) for name in ("w1", "outside")] == [False, False]
+
+    host.update(Delta(policies={early: PolicyRow((), ())}))
+    assert [host.passes(name, 80) for name in ("w1", "outside")] == [False, True]

@@ -17,9 +17,10 @@ from typing import Final
 
 from msgspec import structs
 
-from calico.desired import Direction, EndpointRow, Layer, Origin, PolicyId, TierRow
+from calico.desired import Direction, EndpointRow, Layer, Origin, TierRow
 from calico.model.numbers import UDP
 from calico.model.settings import Settings
+from calico.rendering.groups import Owner, chain_name, of_tier
 from calico.rendering.own import ERRORS_CHAIN
 from calico.rendering.policy import deny
 from calico.ruleset import ast, names
@@ -96,9 +97,9 @@ class EndpointChain:
         return names.endpoint_chain(self.kind, content)
 
     @property
-    def policies(self) -> tuple[PolicyId, ...]:
-        """The policies that it jumps to."""
-        return tuple(policy for tier in self.tiers for policy in tier.policies)
+    def owners(self) -> tuple[Owner, ...]:
+        """Whose chains it jumps to."""
+        return (*(owner for tier in self.tiers for owner in of_tier(tier)), *self.profiles)
 
 
 def chain_of(row: EndpointRow, kind: names.EndpointChainKind, settings: Settings) -> EndpointChain:
@@ -155,14 +156,14 @@ def render_endpoint(chain: EndpointChain, settings: Settings) -> ast.Chain:
     for number, tier in enumerate(chain.tiers):
         if number:
             rules.append(ast.Rule((), (ast.SetMark(0, pass_),), comment=f"Tier {tier.name}"))
-        for place, policy in enumerate(tier.policies):
-            jump = ast.Jump(names.policy_chain(policy, chain.direction, quiet=chain.quiet))
+        for place, owner in enumerate(of_tier(tier)):
+            jump = ast.Jump(chain_name(owner, chain.direction, quiet=chain.quiet))
             rules += [ast.Rule(not_passed if place else (), (jump,)), accepted]
         if tier.default_action == "Deny" and layer in {"normal", "forward"}:
             origin = Origin("Tier", tier.name, "", tier.name, chain.direction)
             rules.append(ast.Rule(not_passed, (denied,), origin=origin, counted=True))
     for profile in chain.profiles:
-        jump = ast.Jump(names.profile_chain(profile, chain.direction, quiet=chain.quiet))
+        jump = ast.Jump(chain_name(profile, chain.direction, quiet=chain.quiet))
         rules += [ast.Rule((), (jump,)), accepted]
     if layer == "normal":
         origin = Origin("Profile", "", "", "", chain.direction)

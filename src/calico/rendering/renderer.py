@@ -14,29 +14,26 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from calico.desired import (
     Delta,
-    Direction,
     EndpointId,
     EndpointRow,
-    PolicyId,
-    PolicyRow,
     SetId,
 )
 from calico.model.address import Cidr, Family
 from calico.model.settings import Settings
 from calico.rendering import static
-from calico.rendering.endpoint import EndpointChain, chain_of, quieter, render_endpoint
+from calico.rendering.chains import RuleChain, RuleChains
+from calico.rendering.endpoint import EndpointChain, chain_of, render_endpoint
 from calico.rendering.host import WILDCARD, govern
 from calico.rendering.nat import Nat
 from calico.rendering.own import Own
-from calico.rendering.policy import deny, render_rules
-from calico.rendering.sets import FamilySets, Members, Uses, family_of
-from calico.ruleset import ast, names
+from calico.rendering.sets import FamilySets, Members, family_of
+from calico.ruleset import ast
 from calico.ruleset.diff import Draft
-from calico.ruleset.merge import LEAST, merge
+from calico.ruleset.merge import LEAST
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -46,20 +43,6 @@ NOBODY: Final = EndpointId("HostEndpoint", "", "")
 DOOR_BY_MAP: Final = {door.map: door for door in static.DOORS}
 
 _INTERFACE_NAME: Final = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
-
-
-class _RuleChain(NamedTuple):
-    """The chain of one direction of a policy (``PolicyId``) or profile (its name), refusing or ``quiet``."""
-
-    owner: PolicyId | str
-    direction: Direction
-    quiet: bool
-
-    @property
-    def name(self) -> str:
-        if isinstance(self.owner, PolicyId):
-            return names.policy_chain(self.owner, self.direction, quiet=self.quiet)
-        return names.profile_chain(self.owner, self.direction, quiet=self.quiet)
 
 
 _Entry = EndpointChain | ast.Drop | ast.Return
@@ -75,14 +58,14 @@ class Renderer:
 
     def __init__(self, settings: Settings, least: int = LEAST) -> None:
         self._settings = settings
-        self._least = least
         self._drafts = {family: Draft(family) for family in FAMILIES}
         self._policed = FAMILIES if settings.ipv6_support else FAMILIES[:1]
         self._known: dict[SetId, Members] = {}
         self._sets = {family: FamilySets(draft, self._known) for family, draft in self._drafts.items()}
         self._nat = {family: Nat(draft) for family, draft in self._drafts.items()}
         self._own = Own(self._drafts, settings)
-        self._rows: dict[PolicyId | str, PolicyRow] = {}
+        policed = {family: self._drafts[family] for family in self._policed}
+        self._chains = RuleChains(policed, self._sets, settings, least)
         self._workloads: dict[EndpointId, EndpointRow] = {}
         self._by_interface: dict[str, set[EndpointId]] = {}
         self._hosts: dict[EndpointId, EndpointRow] = {}
@@ -90,9 +73,6 @@ class Renderer:
         # What each (map, interface) holds; the chains for all other interfaces stand under "*".
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._endpoint_uses: Counter[EndpointChain] = Counter()
-        self._rule_uses: Counter[_RuleChain] = Counter()
-        self._named: dict[str, _RuleChain] = {}
-        self._dirty: set[_RuleChain] = set()
         for family, draft in self._drafts.items():
             for name in static.MAPS:
                 draft.put_map(name)
@@ -116,11 +96,11 @@ class Renderer:
         for pool, row in delta.pools.items():
             self._nat[pool.family].put_pool(pool, row)
         for policy, rules in delta.policies.items():
-            self._put_rules(policy, rules)
+            self._chains.put(policy, rules)
         for profile, rules in delta.profiles.items():
-            self._put_rules(profile, rules)
+            self._chains.put(profile, rules)
         self._update_endpoints(delta.endpoints, interfaces)
-        self._render_dirty()
+        self._chains.render()
         changes = (draft.take() for draft in (*self._drafts.values(), self._own.arp))
         return [change for change in changes if change]
 
@@ -138,7 +118,7 @@ class Renderer:
             users = self._sets[family].flipped(identifier)
             if users is not None:
                 whole.add((family, identifier))
-                self._dirty.update(self._named[name] for name in users)
+                self._chains.stale(users)
         for identifier, member, present in news:
             family = family_of(member)
             if (family, identifier) not in whole:
@@ -146,16 +126,6 @@ class Renderer:
         for identifier in {*delta.set_infos, *(name for name, _, _ in news)}:
             if not self._known[identifier]:
                 del self._known[identifier]
-
-    def _put_rules(self, owner: PolicyId | str, row: PolicyRow | None) -> None:
-        if row is None:
-            self._rows.pop(owner, None)
-        else:
-            self._rows[owner] = row
-        directions: tuple[Direction, ...] = ("ingress", "egress")
-        for chain in (_RuleChain(owner, way, quiet) for way in directions for quiet in (False, True)):
-            if chain in self._rule_uses:
-                self._dirty.add(chain)
 
     def _update_endpoints(
         self,
@@ -263,10 +233,7 @@ class Renderer:
         for family in self._policed:
             self._drafts[family].put_chain(chain.name, rendered)
         for used in _rule_chains(chain):
-            self._rule_uses[used] += 1
-            if self._rule_uses[used] == 1:
-                self._named[used.name] = used
-                self._dirty.add(used)
+            self._chains.use(used)
 
     def _release(self, chain: EndpointChain) -> None:
         self._endpoint_uses[chain] -= 1
@@ -276,45 +243,11 @@ class Renderer:
         for family in self._policed:
             self._drafts[family].put_chain(chain.name, None)
         for used in _rule_chains(chain):
-            self._rule_uses[used] -= 1
-            if not self._rule_uses[used]:
-                del self._rule_uses[used]
-                name = used.name
-                del self._named[name]
-                self._dirty.discard(used)
-                for family in self._policed:
-                    self._drafts[family].put_chain(name, None)
-                    self._sets[family].use(name, ())
-                    self._sets[family].own(name, {})
-
-    def _render_dirty(self) -> None:
-        for chain in self._dirty:
-            row = self._rows.get(chain.owner)
-            name = chain.name
-            settings = quieter(self._settings, quiet=chain.quiet)
-            for family in self._policed:
-                uses = Uses(self._sets[family])
-                rules: tuple[ast.Rule, ...] = (_missing(chain, settings),)
-                if row is not None:
-                    rows = row.ingress if chain.direction == "ingress" else row.egress
-                    rules = render_rules(rows, family, settings, uses)
-                merged = merge(name, family, rules, uses.literals, self._least)
-                self._sets[family].use(name, uses.still(merged.rules))
-                self._sets[family].own(name, merged.sets)
-                self._drafts[family].put_chain(name, ast.Chain(merged.rules))
-        self._dirty.clear()
+            self._chains.disuse(used)
 
 
-def _rule_chains(chain: EndpointChain) -> set[_RuleChain]:
-    owners: tuple[PolicyId | str, ...] = (*chain.policies, *chain.profiles)
-    return {_RuleChain(owner, chain.direction, chain.quiet) for owner in owners}
-
-
-def _missing(chain: _RuleChain, settings: Settings) -> ast.Rule:
-    """What stands for a policy or profile that is not there: it denies."""
-    owner = chain.owner
-    words = f"Profile {owner}" if isinstance(owner, str) else " ".join(part for part in owner if part)
-    return ast.Rule((), (deny(settings),), comment=f"{words} does not exist", counted=True)
+def _rule_chains(chain: EndpointChain) -> set[RuleChain]:
+    return {RuleChain(owner, chain.direction, chain.quiet) for owner in chain.owners}
 
 
 def _put(rows: dict[K, V], key: K, row: V | None) -> None:

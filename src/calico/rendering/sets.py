@@ -75,6 +75,11 @@ class Uses:
         self.literals[name] = nets
         return name
 
+    def take(self, other: Uses) -> None:
+        """What ``other`` noted is used here, too."""
+        self.keys |= other.keys
+        self.literals |= other.literals
+
     def still(self, rules: Iterable[ast.Rule]) -> set[SetKey]:
         """What is used by ``rules``, which may be fewer than were rendered: only literal sets can have gone."""
         if not self.literals:
