@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.root, needs_root]
 
 A4, B4, C4 = "10.65.0.2", "10.65.0.3", "10.65.0.4"
 A6, B6 = "fd00:65::2", "fd00:65::3"
-SPOOFED, SERVICE = "10.65.0.99", "10.99.0.1"
+SPOOFED, SERVICE, HOST = "10.65.0.99", "10.99.0.1", "10.98.0.1"
 TABLE = "calico-drops-"
 
 POLICY = """
@@ -66,6 +66,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         Host(inside, "host", directory, backend=request.param) as host,
     ):
         cloud = Cloud(directory)
+        inside.run("ip", "address", "add", f"{HOST}/32", "dev", "lo")
         plug(host, a, "a", A4, A6)
         plug(host, b, "b", B4, B6)
         plug(host, c, "c", C4)
@@ -197,6 +198,17 @@ def test_a_drop_at_the_end_of_a_tier_names_the_policies_that_did_not_allow_it(
     assert line[8:] == (
         f" {interface_of('a')} (default/a) to {interface_of('b')} (default/b): ICMP type 8 code 0 {A4} -> {B4}:"
         " end of tier default: NetworkPolicy default/web does not allow it (ingress)"
+    )
+
+
+def test_a_drop_on_the_way_to_the_host_itself_says_so(world: World, tmp_path: Path) -> None:
+    """Where a packet has no way out, it is told whether it was for this host."""
+    with following(world, tmp_path, output="text") as drops:
+        world.a.run("ping", "-c", "1", "-W", "0.3", HOST, check=False)
+        (line,) = eventually(drops.lines, what="a line")
+    assert line[8:] == (
+        f" {interface_of('a')} (default/a) to this host: ICMP type 8 code 0 {A4} -> {HOST}: policy allows it,"
+        " but not the way from a workload to its own host (defaultEndpointToHostAction: Drop)"
     )
 
 

@@ -38,8 +38,6 @@ REPEAT: Final = 10.0
 """Seconds after which a flow that goes on being dropped is told of again."""
 _MOST_FLOWS: Final = 10_000
 _TICK: Final = 0.5
-_ARRIVES: Final = "INPUT"
-_LEAVES: Final = "OUTPUT"
 
 
 class Wish(NamedTuple):
@@ -307,11 +305,12 @@ class _Printer:
         return f"{when} {self._way(dropped)}: {packet_words(dropped.packet)}: {report.blame.sentence}{again}"
 
     def _way(self, dropped: Dropped) -> str:
-        base = dropped.path[0].upper()
         came = self._interface_words(dropped.came_in) if dropped.came_in else "this host"
         if dropped.goes_out:
             return f"{came} to {self._interface_words(dropped.goes_out)}"
-        return f"{came} to this host" if base.endswith(_ARRIVES) else f"from {came}"
+        family, table, _, _ = dropped.place
+        arrived = self._rules.hook(family, table, dropped.path[0]) == "input"
+        return f"{came} to this host" if arrived else f"from {came}"
 
     def _interface_words(self, number: int) -> str:
         name = self._directory.interface_name(number)

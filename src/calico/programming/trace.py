@@ -44,6 +44,7 @@ _FAMILY_NUMBERS: Final = {name: number for number, name in TABLE_FAMILIES.items(
 _REMEMBERED: Final = 10_000
 """Rules whose words are kept; each rule that is written again is another one."""
 _COUNTED: Final = re.compile(r"counter packets \d+ bytes \d+ ?")
+_HOOK: Final = re.compile(r"^\s*type \w+ hook (\w+) ", re.MULTILINE)
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 
 
@@ -163,6 +164,7 @@ class Rules:
     def __init__(self) -> None:
         self._comments: dict[Place, tuple[str, ...] | None] = {}
         self._texts: dict[Place, str] = {}
+        self._hooks: dict[tuple[str, str, str], str] = {}
 
     def comments(self, place: Place) -> tuple[str, ...] | None:
         """The comments of a rule, also those of iptables; None if there is no such rule."""
@@ -180,13 +182,24 @@ class Rules:
             self._texts[place] = "" if place.handle is None else _listed(place, place.handle)
         return self._texts[place]
 
+    def hook(self, family: str, table: str, base: str) -> str:
+        """The hook of a base chain, such as "input"; "" if it is not there."""
+        key = family, table, base
+        if key not in self._hooks:
+            found = _HOOK.search(_chain(*key))
+            self._hooks[key] = found[1] if found else ""
+        return self._hooks[key]
 
-def _listed(place: Place, handle: int) -> str:
+
+def _chain(family: str, table: str, chain: str) -> str:
     try:
-        listed = Library().list_chain(place.family, place.table, place.chain)
+        return Library().list_chain(family, table, chain)
     except ProgrammingError:
         return ""
-    for line in listed.splitlines():
+
+
+def _listed(place: Place, handle: int) -> str:
+    for line in _chain(place.family, place.table, place.chain).splitlines():
         rule, mark, number = line.rpartition("# handle ")
         if mark and number.strip() == str(handle) and not rule.rstrip().endswith("{"):
             return " ".join(_COUNTED.sub("", rule).split())
