@@ -177,7 +177,11 @@ def _end(end: Any) -> str:
 
 def _wrong(tree: Any) -> Iterator[Misfit]:
     """Everything that is wrong with a document."""
-    found = [*misfits(tree, schema(Tests))]
+    found = [
+        misfit
+        for each in misfits(tree, schema(Tests))
+        for misfit in (_within(tree, each.finding.path) if _is_end(tree, each.finding.path) else (each,))
+    ]
     yield from found
     tests = tree.get("tests") if isinstance(tree, dict) else None
     for index, test in enumerate(tests if isinstance(tests, list) else []):
@@ -185,6 +189,21 @@ def _wrong(tree: Any) -> Iterator[Misfit]:
             for finding in _about(test):
                 if not any(each.finding.path[:3] == ("tests", index, finding.path[0]) for each in found):
                     yield Misfit(finding._replace(path=("tests", index, *finding.path)))
+
+
+def _is_end(tree: Any, path: Path) -> bool:
+    """Whether an end is meant that there could be: then it is to be said what is wrong within it."""
+    match path:
+        case ("tests", int(index), "from" | "to" as role):
+            return isinstance(tree["tests"][index].get(role), dict)
+    return False
+
+
+def _within(tree: Any, path: Path) -> Iterator[Misfit]:
+    value = tree
+    for step in path:
+        value = value[step]
+    return misfits(value, schema(HypotheticalEnd), path)
 
 
 def _about(test: Mapping[str, Any]) -> Iterator[Finding]:

@@ -17,7 +17,12 @@ from calico.model.resource import Resource
 from calico.model.validation import defaulted
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-MANIFESTS = sorted(path for path in EXAMPLES.rglob("*.yaml") if path != EXAMPLES / "lab" / "topology.yaml")
+POLICY_TESTS = EXAMPLES / "tests"
+MANIFESTS = sorted(
+    path
+    for path in EXAMPLES.rglob("*.yaml")
+    if path != EXAMPLES / "lab" / "topology.yaml" and path.parent != POLICY_TESTS
+)
 
 MADE_BY_THE_SYSTEM = {
     "BlockAffinity", "ClusterInformation", "IPAMBlock", "IPAMHandle", "LiveMigration",
@@ -93,3 +98,15 @@ def test_examples_are_lessons() -> None:
 
     shown = {each.kind for path in MANIFESTS for each in codec.load(path.read_text(), str(path))}
     assert KINDS.keys() - shown - MADE_BY_THE_SYSTEM == set()
+
+
+@pytest.mark.parametrize("path", sorted(POLICY_TESTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_policy_tests_pass_as_their_first_lines_say(
+    run: Run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command in the comment at the top is what a reader tries first."""
+    monkeypatch.chdir(EXAMPLES.parent)
+    (line,) = (line for line in path.read_text().splitlines() if line.startswith("#   calicoctl test "))
+    result = run(*line.split()[2:])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(" passed\n")
