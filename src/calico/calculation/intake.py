@@ -184,8 +184,9 @@ class Intake:
         return ()
 
     def _slice(self, key: Key, value: EndpointSlice | None) -> Iterable[str]:
-        self.backends.put(key, None if value is None else backends(value.document()))
-        return () if value is None else filter(None, [sentence(value.conversion())])
+        served, problems = (None, ()) if value is None else backends(value)
+        self.backends.put(key, served)
+        return filter(None, [sentence(problems)])
 
     def _intern(self, fact: OwnerFact) -> Owner:
         own = self.interner.labels(fact.labels)

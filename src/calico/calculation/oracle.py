@@ -128,7 +128,7 @@ class _Picture:
             case IPPool():
                 self.pools[key.name] = read.pool(resource)
             case EndpointSlice():
-                served = backends(resource.document())
+                served, _ = backends(resource)
                 self.backends += [served] if served else []
 
     def state(self) -> State:

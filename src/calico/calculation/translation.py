@@ -13,9 +13,10 @@ Only what objects stand for is remembered here, so a store without them costs no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from calico.model.errors import Problem
 from calico.model.fact import Update
 from calico.model.ipam import Record
 from calico.model.keys import KINDS, Key, key_of
@@ -54,7 +55,7 @@ class Translation:
         updates = [
             update for each in dict.fromkeys(changed) for update in self._claim(key, each, claims.get(each))
         ]
-        return updates, sentence(conversion)
+        return updates, sentence(conversion.problems)
 
     def _claim(self, source: Key, key: Key, value: Resource | None) -> Iterator[Update]:
         """``source`` says ``value`` of ``key`` now: what follows from that."""
@@ -105,7 +106,7 @@ def translated(facts: Mapping[Key, Resource]) -> Translated:
         conversion = _meaning(facts[key])
         made |= {key_of(resource): resource for resource in conversion.resources}
         if conversion.problems:
-            problems[key] = sentence(conversion)
+            problems[key] = sentence(conversion.problems)
     return Translated(made | stored, problems)
 
 
@@ -120,11 +121,9 @@ def _meaning(value: Resource | Record | None) -> Conversion:
             return Conversion((value,))
 
 
-def sentence(conversion: Conversion) -> str:
+def sentence(problems: Iterable[Problem]) -> str:
     """All that is wrong."""
-    return "; ".join(
-        ": ".join(part for part in (each.field, each.explanation) if part) for each in conversion.problems
-    )
+    return "; ".join(": ".join(part for part in (each.field, each.explanation) if part) for each in problems)
 
 
 def _first(claims: Mapping[Key, Resource]) -> Resource | None:

@@ -1,6 +1,6 @@
 """Who serves a service: EndpointSlices of Kubernetes, as rules with a ``services`` match see them.
 
-In:   one EndpointSlice, as plain values.
+In:   one EndpointSlice.
 Out:  ``Backends``: the service, and where this slice says it is served; what is wrong with the slice.
 Next: ``model.kubernetes`` tells whoever writes one; ``calculation.intake`` keeps the backends for ``calculation.sets``.
 
@@ -12,9 +12,10 @@ slice belongs to the service of its own namespace that its label names, so that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from calico.model.address import AddressError, Cidr, parse_address
+from calico.model.errors import Problem
 from calico.model.kubernetes_object import (
     Conversion,
     Object,
@@ -27,6 +28,9 @@ from calico.model.kubernetes_object import (
     text,
 )
 from calico.model.schema import shown
+
+if TYPE_CHECKING:
+    from calico.model.kubernetes_kinds import EndpointSlice
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 _PROTOCOLS: Final = {"TCP": 6, "UDP": 17, "SCTP": 132}
@@ -45,12 +49,13 @@ class Backends(NamedTuple):
     """Protocol and number, each once; a port without a number is none of these."""
 
 
-def backends(document: Object) -> Backends | None:
-    """What ``document``, a slice, says; None where it is no service's. What cannot be used of it is left out."""
+def backends(value: EndpointSlice) -> tuple[Backends | None, tuple[Problem, ...]]:
+    """What a slice says, and what of it could not be used and is left out; None where it is no service's."""
     try:
-        return _read(Origin.of(document))
-    except Unconvertible:
-        return None
+        origin = Origin.of(value.document())
+        return _read(origin), tuple(origin.problems)
+    except (RecursionError, Unconvertible):
+        return None, value.conversion().problems
 
 
 def endpoint_slice(document: Object) -> Conversion:
