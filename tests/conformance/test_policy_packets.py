@@ -1,7 +1,7 @@
 """The reference evaluator against policy programs of others: rules in a flat form, packets, and what becomes of them.
 
-A program is translated into rows of the desired state as they are. Programs of hooks that act on forwarded, untracked
-or not yet translated packets are none of the evaluator's, which judges endpoints; they are skipped, each with its reason.
+A program is translated into rows of the desired state as they are, its packets are judged as they come: before destination
+NAT, where the program says so, then by what their way is, to or from a host or through it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from calico.analysis.evaluate import Members, Packet, Picture, evaluate
+from calico.analysis.evaluate import Members, Packet, Picture, evaluate, opinion
 from calico.calculation.rules import protocol_number
 from calico.desired import (
     Direction,
@@ -25,6 +25,7 @@ from calico.desired import (
     SetMember,
     Side,
     TierRow,
+    Tiers,
 )
 from calico.model.address import Cidr, parse_address, parse_cidr
 from support.kubernetes_cases import CASES, rows
@@ -32,18 +33,7 @@ from support.kubernetes_cases import CASES, rows
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the shared conformance cases are not here")
 
 ICMP = (1, 58)
-FATES = {"allowed": "allow", "dropped": "deny"}
-
-
-def left_out(program: dict[str, Any]) -> str:
-    """Why a program is none of the evaluator's; "" if it is."""
-    if program["forXDP"]:
-        return "untracked host policy (XDP) is not judged by endpoint rows"
-    if program["hostPreDnatTiers"]:
-        return "policy before DNAT is not judged by endpoint rows"
-    if program["hostForwardTiers"]:
-        return "host policy on forwarded packets is not judged by endpoint rows"
-    return ""
+FATES = {"allow": "allowed", "deny": "dropped", None: "unmatched"}
 
 
 class Translation:
@@ -51,12 +41,25 @@ class Translation:
 
     def __init__(self, program: dict[str, Any]) -> None:
         self.host: bool = program["forHostInterface"]
+        self.untracked: bool = program["forXDP"]
         self._policies: dict[PolicyId, PolicyRow] = {}
         self._profiles: dict[str, PolicyRow] = {}
         tiers = tuple(self._tiers(program["hostNormalTiers" if self.host else "tiers"]))
+        forward, pre_dnat = (
+            tuple(self._tiers(program[f"host{name}Tiers"])) for name in ("Forward", "PreDnat")
+        )
         for profile in program["hostProfiles" if self.host else "profiles"]:
             self._profiles[profile["name"]] = self._row(profile, Origin("Profile", "", "", "", "ingress"))
-        self.endpoint = EndpointRow("eth0", (), tiers, tiers, tuple(self._profiles))
+        self.endpoint = EndpointRow(
+            "eth0",
+            (),
+            tiers,
+            tiers,
+            tuple(self._profiles),
+            forward=Tiers(forward, forward),
+            pre_dnat=Tiers(pre_dnat),
+            untracked=Tiers(tiers, tiers) if self.untracked else Tiers(),
+        )
         members = [
             SetMember(name, member(text))
             for name, texts in (program["ipsets"] or {}).items()
@@ -64,13 +67,29 @@ class Translation:
         ]
         self.picture = Picture(self._policies, self._profiles, Members(members))
 
+    def fate(self, given: dict[str, Any], direction: Direction) -> tuple[str, Any]:
+        """What becomes of a packet, and the trail that led there."""
+        if self.untracked:
+            said = opinion(self.picture, self.endpoint, "untracked", direction, packet(given))
+            return FATES[said.action], said.trail
+        early = opinion(self.picture, self.endpoint, "pre-dnat", "ingress", packet(given, before_dnat=True))
+        if early.action == "deny" or (early.action == "allow" and self.host):
+            return FATES[early.action], early.trail
+        passed = packet(given)
+        if not (given.get("toHost") or given.get("fromHost")):
+            said = opinion(self.picture, self.endpoint, "forward", direction, passed)
+            if self.host or said.action == "deny":
+                return FATES[said.action], said.trail
+        verdict = evaluate(self.picture, self.endpoint, direction, passed, workload=not self.host)
+        return FATES[verdict.action], verdict.trail
+
     def _tiers(self, tiers: list[dict[str, Any]]) -> Iterator[TierRow]:
         """Tiers that hold policies; others are not in an endpoint's row."""
-        for number, tier in enumerate(tiers):
+        for tier in tiers:
             ids = []
-            for place, policy in enumerate(tier["policies"]):
+            for policy in tier["policies"]:
                 # Names need not be unique in a program.
-                id_ = PolicyId("GlobalNetworkPolicy", "", f"{number}.{place}.{policy['name']}")
+                id_ = PolicyId("GlobalNetworkPolicy", "", f"{len(self._policies)}.{policy['name']}")
                 origin = Origin(id_.kind, tier["name"], "", id_.name, "ingress")
                 self._policies[id_] = self._row(policy, origin)
                 ids.append(id_)
@@ -135,39 +154,29 @@ def ranges(given: list[dict[str, int]]) -> tuple[tuple[int, int], ...]:
     return tuple((each.get("first", 0), each.get("last", 0)) for each in given)
 
 
-def packet(given: dict[str, Any]) -> Packet:
+def packet(given: dict[str, Any], *, before_dnat: bool = False) -> Packet:
     """A packet; of ICMP ``dport`` is the type and 256 times the code."""
     protocol, port = given["proto"], given["dport"]
     source, destination = parse_address(given["src"]), parse_address(given["dst"])
     if protocol in ICMP:
         return Packet(source, destination, protocol, icmp_type=port % 256, icmp_code=port // 256)
+    if before_dnat and "preNATDst" in given:
+        destination, port = parse_address(given["preNATDst"]), given["preNATDport"]
     return Packet(source, destination, protocol, given["sport"], port)
-
-
-def judged(program: dict[str, Any], fate: str) -> Iterator[Packet]:
-    """The packets of one fate that the endpoint judges: a host's normal policy leaves forwarded ones alone."""
-    for given in program[fate]:
-        if not program["forHostInterface"] or given.get("toHost") or given.get("fromHost"):
-            yield packet(given)
 
 
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
 @pytest.mark.parametrize("program", [pytest.param(row, id=row["name"]) for row in rows("packets")])
 def test_packets(program: dict[str, Any], direction: Direction) -> None:
-    """Every packet of a program is allowed or denied as it says; the direction makes no difference to such rules."""
-    if reason := left_out(program):
-        pytest.skip(reason)
+    """Every packet of a program is allowed, dropped or left to others as it says; direction makes no difference here."""
     translated = Translation(program)
     assert program["allowed"] or program["dropped"]
-    assert not program["unmatched"]
 
     wrong = []
-    for fate, action in FATES.items():
-        for each in judged(program, fate):
-            verdict = evaluate(
-                translated.picture, translated.endpoint, direction, each, workload=not translated.host
-            )
-            if verdict.action != action:
-                wrong.append((fate, each, verdict.trail))
+    for expected in FATES.values():
+        for given in program[expected]:
+            fate, trail = translated.fate(given, direction)
+            if fate != expected:
+                wrong.append((expected, given, trail))
 
     assert wrong == []

@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 from calico.desired import (
     Direction,
     EndpointRow,
+    Layer,
     PolicyId,
     PolicyRow,
     PortMember,
@@ -59,7 +60,8 @@ class Step(NamedTuple):
     """One step of a trail: what was met, and what it said.
 
     ``kind`` is the policy's kind, "Tier" (its end: ``rule`` is None), "Profile", or one of the fixed steps
-    "Failsafe", "Tunnel", "Router" (an advertisement from a workload), "Host", "Endpoint" (closed). ``rule`` counts
+    "Failsafe", "Tunnel", "Router" (an advertisement from a workload), "Host", "Endpoint" (closed), "Forward" (no
+    policy is about what a host passes on). ``rule`` counts
     from 0. ``action``: Allow, Deny, Log, Pass. The last step is the one that decides.
     """
 
@@ -81,6 +83,13 @@ class Verdict(NamedTuple):
     def allowed(self) -> bool:
         """Whether the packet passes this end."""
         return self.action == "allow"
+
+
+class Opinion(NamedTuple):
+    """What one layer of a host endpoint says; without an ``action`` nothing, and the packet goes on."""
+
+    action: Literal["allow", "deny"] | None
+    trail: tuple[Step, ...]
 
 
 class Members:
@@ -143,10 +152,35 @@ def evaluate(
     return Verdict("deny", tuple(trail))
 
 
+def opinion(
+    picture: Picture, endpoint: EndpointRow, layer: Layer, direction: Direction, packet: Packet
+) -> Opinion:
+    """What a host endpoint's policy of ``layer`` says to a packet; no profiles and no failsafe ports (3.6).
+
+    Forwarded packets are allowed where no policy is about them; where one is, tiers end as everywhere. Before
+    destination NAT and connection tracking tiers have no end: what no rule decides is left to the layers behind.
+    """
+    tiers = endpoint.tiers(layer, direction)
+    if layer == "forward" and not tiers:
+        return Opinion("allow", (Step("Forward", "", "", endpoint.interface, None, "Allow"),))
+    trail: list[Step] = []
+    for tier in tiers:
+        decided = _tier(picture, tier, direction, packet, trail, ends=layer in {"normal", "forward"})
+        if decided is not None:
+            return Opinion(decided, tuple(trail))
+    return Opinion(None, tuple(trail))
+
+
 def _tier(
-    picture: Picture, tier: TierRow, direction: Direction, packet: Packet, trail: list[Step]
+    picture: Picture,
+    tier: TierRow,
+    direction: Direction,
+    packet: Packet,
+    trail: list[Step],
+    *,
+    ends: bool = True,
 ) -> Literal["allow", "deny"] | None:
-    """The tier's decision, or None: on to the next tier."""
+    """The tier's decision, or None: on to the next tier. ``ends``: its default action counts."""
     for policy in tier.policies:
         row = picture.policies.get(policy)
         if row is None:
@@ -157,6 +191,8 @@ def _tier(
             return None
         if action is not None:
             return "allow" if action == "Allow" else "deny"
+    if not ends:
+        return None
     trail.append(Step("Tier", tier.name, "", tier.name, None, tier.default_action))
     return None if tier.default_action == "Pass" else "deny"
 

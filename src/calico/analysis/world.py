@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
+from calico.analysis.agents import settings_of
 from calico.analysis.ends import End, Ends, HostPod, UnknownEndError
 from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Picture, Step, Verdict, evaluate
 from calico.analysis.everywhere import Everywhere
+from calico.analysis.host import judge_host
 from calico.calculation.rules import PROTOCOLS
 from calico.calculation.translation import translated
 from calico.desired import Direction, EndpointId, EndpointRow
@@ -58,7 +60,7 @@ class World:
     """Resources, and the policy that follows from them.
 
     ``facts`` are resources as a store holds them, under their keys, Kubernetes' objects among them (see
-    ``datastore.resync.picture``); ``settings`` are those of every agent; ``host_pods`` are no resources, but may be
+    ``datastore.resync.picture``); ``settings`` are those of every agent, by default what the facts say; ``host_pods`` are no resources, but may be
     asked about by name.
     ``problems`` says what of all this could not be used, and what became of it.
     """
@@ -71,7 +73,7 @@ class World:
         host_pods: Iterable[HostPod] = (),
         problems: Iterable[str] = (),
     ) -> None:
-        self._settings = settings or Settings()
+        self._settings = settings or settings_of(facts)
         meant = translated(facts)
         self._state = Everywhere(meant.facts)
         stored_pods = (
@@ -213,19 +215,8 @@ class World:
                 and packet.icmp_type == _ROUTER_ADVERTISEMENT
             ):
                 return _fixed("Router", row.interface, "Deny")
-        elif self._failsafe(direction, packet):
-            return _fixed("Failsafe", endpoint.name, "Allow")
-        return evaluate(self._state.picture, row, direction, packet, workload=end.is_workload)
-
-    def _failsafe(self, direction: Direction, packet: Packet) -> bool:
-        settings = self._settings
-        ports = settings.failsafe_inbound if direction == "ingress" else settings.failsafe_outbound
-        far = packet.source if direction == "ingress" else packet.destination
-        return any(
-            (safe.protocol, safe.port) == (packet.protocol, packet.destination_port)
-            and (safe.net is None or safe.net.contains(far))
-            for safe in ports
-        )
+            return evaluate(self.picture, row, direction, packet, workload=True)
+        return judge_host(self.picture, row, endpoint.name, direction, packet, self._settings)
 
 
 def resources_of(document: Mapping[str, Any]) -> list[Resource]:

@@ -18,7 +18,7 @@ from calico.model.bgp import BGPConfigurationSpec, BGPPeerSpec
 from calico.model.endpoint import WorkloadEndpointSpec
 from calico.model.errors import Finding, Findings, Path
 from calico.model.node import NodeSpec
-from calico.model.policy import GlobalPolicySpec, PolicySpec, ProfileSpec, Rule
+from calico.model.policy import PolicySpec, ProfileSpec, Rule
 from calico.model.pool import IPPoolSpec
 
 _WITHOUT_ENCAPSULATION: Final = "packets are routed without encapsulation"
@@ -41,29 +41,9 @@ _NOT_OF_BGP: Final = {
 
 
 def policy(spec: PolicySpec) -> Findings:
-    """Hooks of host endpoints' traffic, and matches of rules, that are not made."""
-    path: Path = ("spec",)
-    if isinstance(spec, GlobalPolicySpec):
-        if spec.do_not_track:
-            yield Finding(
-                (*path, "doNotTrack"),
-                "the policy is not enforced: this version tracks every connection",
-                "write the policy without doNotTrack",
-            )
-        elif spec.pre_dnat:
-            yield Finding(
-                (*path, "preDNAT"),
-                "the policy is not enforced: this version has none that act before destination NAT",
-                "write the policy for the addresses behind the NAT, without preDNAT",
-            )
-        elif spec.apply_on_forward:
-            yield Finding(
-                (*path, "applyOnForward"),
-                "of a host endpoint's traffic only what begins or ends at the host is subject to the policy",
-                "write policies for the workloads that forwarded traffic comes from or goes to",
-            )
-    yield from _rules(spec.ingress, (*path, "ingress"))
-    yield from _rules(spec.egress, (*path, "egress"))
+    """Matches of rules that are not made."""
+    yield from _rules(spec.ingress, ("spec", "ingress"))
+    yield from _rules(spec.egress, ("spec", "egress"))
 
 
 def profile(spec: ProfileSpec) -> Findings:

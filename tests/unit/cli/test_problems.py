@@ -114,8 +114,8 @@ apiVersion: projectcalico.org/v3
 kind: GlobalNetworkPolicy
 metadata: {name: web}
 spec:
-  doNotTrack: true
-  applyOnForward: true
+  ingress: [{action: Allow, http: {methods: [GET]}}]
+  types: [Ingress]
   selector: a == 'x' && a == 'y'
 """
 
@@ -125,7 +125,7 @@ def test_warnings_stand_in_the_order_of_the_text() -> None:
     found = problems.warnings_of(read(HIDDEN, "web.yaml"))
 
     assert [(each.line, each.field, each.severity) for each in found] == [
-        (5, "spec.doNotTrack", "warning"),
+        (5, "spec.ingress[0].http", "warning"),
         (7, "spec.selector", "warning"),
     ]
 
@@ -165,5 +165,7 @@ def test_warnings_fail_nothing(at: Path, verb: str) -> None:
     as_data = CliRunner().invoke(root, [verb, "-f", "web.yaml", "-o", "json"])
 
     assert (as_text.exit_code, as_data.exit_code) == (0, 0)
-    assert as_text.stderr.startswith("web.yaml:5:15: warning: GlobalNetworkPolicy/web: spec.doNotTrack: ")
+    assert as_text.stderr.startswith(
+        "web.yaml:5:29: warning: GlobalNetworkPolicy/web: spec.ingress[0].http: "
+    )
     assert [each["severity"] for each in json.loads(as_data.stdout)["problems"]] == ["warning", "warning"]
