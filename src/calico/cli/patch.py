@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -24,6 +24,9 @@ from calico.model.errors import InvalidResources, ModelError, Problem
 if TYPE_CHECKING:
     from calico.datastore.writing import Batch
     from calico.model.resource import Resource
+
+_VERSION: Final = "/metadata/resourceVersion"
+"""Where JSON patches find it."""
 
 
 @click.command(
@@ -147,7 +150,12 @@ def _read(given: str) -> Any:
 
 
 def _version(content: Any) -> str | None:
-    """The resourceVersion that a merge patch makes a condition."""
+    """The resourceVersion that a patch makes a condition."""
+    if isinstance(content, list):
+        given = (
+            each.get("value") for each in content if isinstance(each, dict) and each.get("path") == _VERSION
+        )
+        return next((str(value) for value in given if value is not None), None)
     metadata = content.get("metadata") if isinstance(content, dict) else None
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     return None if version is None else str(version)

@@ -31,6 +31,19 @@ T = TypeVar("T")
 DEFAULT_NAMESPACE = "default"
 
 
+class Interrupted(click.ClickException):
+    """A person broke the command off in the middle."""
+
+    exit_code = 130
+    """As shells have it of programs that the signal ended."""
+
+    def __init__(self, done: int) -> None:
+        what = "one change was" if done == 1 else f"{done} changes were"
+        super().__init__(  # what was on its way to the store may have arrived
+            f"interrupted; at least {what} made by then, each of them whole: run the same command again to make the others"
+        )
+
+
 def with_store(location: Location, work: Callable[[Resources], Awaitable[T]], *, make: bool = True) -> T:
     """Open the store, do the work, close it; what the store refuses is an error of the command.
 
@@ -92,16 +105,27 @@ def with_batch(
     rehearsal: bool = False,
     make: bool = True,
 ) -> tuple[T, list[Change]]:
-    """As ``with_store``, for work that writes: its result, and what it changed; in a ``rehearsal`` nothing really."""
+    """As ``with_store``, for work that writes: its result, and what it changed; in a ``rehearsal`` nothing really.
+
+    ``Interrupted`` where a person breaks it off after it changed something.
+    """
+    begun: list[Batch] = []
 
     async def within(client: Resources) -> tuple[T, list[Change]]:
         from calico.datastore.writing import Batch
 
         batch = Batch(client.store, dry_run=rehearsal)
+        begun.append(batch)
         result = await work(batch)
         return result, batch.view.changes()
 
-    return with_store(location, within, make=make and not rehearsal)
+    try:
+        return with_store(location, within, make=make and not rehearsal)
+    except KeyboardInterrupt:
+        done = 0 if rehearsal else sum(len(batch.view.changes()) for batch in begun)
+        if not done:
+            raise
+        raise Interrupted(done) from None
 
 
 def keys_of(asked: Sequence[Wanted], namespace: str | None) -> list[Key]:

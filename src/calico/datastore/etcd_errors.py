@@ -64,7 +64,7 @@ _NOISE: Final = re.compile(
 
 _HINTS: Final = {
     "CERTIFICATE_VERIFY_FAILED": "its certificate is not by an authority that we know; check ETCD_CA_CERT_FILE",
-    "TSI_DATA_CORRUPTED": "it broke off the TLS connection; does it know the authority of ETCD_CERT_FILE?",
+    "TSI_DATA_CORRUPTED": "it broke off the TLS connection; does it know the authority of ETCD_CERT_FILE, and is that still valid?",
     "security handshaker": "the certificates that are configured cannot be used; check that they are PEM and fit",
     "Handshake read failed": "it broke off the TLS connection; does it want http?",
     "Socket closed": "it closed the connection; does it want https?",

@@ -16,7 +16,12 @@ from click.testing import CliRunner, Result
 from calico.cli import difference
 from calico.cli.main import COMMANDS, root
 from calico.cli.progress import Progress
+from calico.cli.session import Interrupted, with_batch
+from calico.cli.stores import Location
+from calico.datastore.location import Datastore
 from calico.datastore.sqlite import SQLiteStore
+from calico.datastore.writing import Batch
+from calico.model.codec import load
 from calico.model.keys import Key
 
 Run = Callable[..., Result]
@@ -569,3 +574,36 @@ def test_what_cannot_be_read_is_named_once(run: Run, tmp_path: Path) -> None:
     asyncio.run(spoil())
     failed = run("patch", "tier", "security", "-p", "{}", status=1)
     assert failed.stderr.count("Tier/security") == 1
+
+
+@pytest.mark.parametrize("how", ["merge", "json"])
+def test_a_patch_with_an_old_version_says_so(run: Run, how: str) -> None:
+    """However it is written, the version that it was made for is a condition, and the reason of the refusal."""
+    run("apply", "-f", "-", stdin=TIER)
+    content = {
+        "merge": '{"metadata": {"resourceVersion": "1"}}',
+        "json": '[{"op": "replace", "path": "/metadata/resourceVersion", "value": "1"}]',
+    }[how]
+    failed = run("patch", "tier", "security", "-t", how, "-p", content, status=1)
+    assert "metadata.resourceVersion: it was changed since it was read" in failed.stderr
+    assert "not 1; get it again" in failed.stderr
+
+
+@pytest.mark.parametrize(("count", "rehearsal"), [(0, False), (1, False), (2, False), (2, True)])
+def test_who_breaks_a_command_off_is_told_what_it_did(tmp_path: Path, count: int, rehearsal: bool) -> None:
+    """How much was written, and that the same command completes it; nothing of that where nothing was."""
+    location = Location(Datastore(tmp_path / "calico.db"), "a test")
+
+    async def work(batch: Batch) -> None:
+        for number in range(count):
+            await batch.resources.create(load(TIER.replace("security", f"t{number}"))[0])
+        raise KeyboardInterrupt
+
+    if count and not rehearsal:
+        with pytest.raises(
+            Interrupted, match=f"at least {'one change' if count == 1 else f'{count} changes'} w"
+        ):
+            with_batch(location, work, rehearsal=rehearsal)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            with_batch(location, work, rehearsal=rehearsal)
