@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @store_options_unless_files
 @or_drops
-def explain(location: Location | None, *, files: Sequence[str], output: str, verbose: bool, **asked: Any) -> None:
+def explain(
+    location: Location | None, *, files: Sequence[str], output: str, verbose: bool, **asked: Any
+) -> None:
     """Say whether a new flow is allowed, and why: every step at both ends, and the way between.
 
     An END is namespace/name of a pod or WorkloadEndpoint, the name of a HostEndpoint or of a host, an address, or a
@@ -67,6 +69,7 @@ def explain(location: Location | None, *, files: Sequence[str], output: str, ver
       calicoctl explain --from shop/web-1 --to partners --port 443 -f manifests/ -R
       calicoctl explain --drops --endpoint shop/web-1
     """
+    from calico.analysis import World
     from calico.analysis.explain import Question, Unanswerable
     from calico.analysis.explain import explain as answer
     from calico.cli import explanation
@@ -78,7 +81,7 @@ def explain(location: Location | None, *, files: Sequence[str], output: str, ver
     place: Place = explanation.nowhere
     if location is None:
         offline = _offline(files, recursive=recursive)
-        world, place = _world_of(offline), offline.place
+        world, place = World(offline.facts), offline.place
     else:
         world = _stored(location)
     for problem in world.problems:
@@ -113,17 +116,9 @@ def _offline(files: Sequence[str], *, recursive: bool) -> Offline:
     return found
 
 
-def _world_of(offline: Offline) -> World:
-    from calico.analysis import World
-    from calico.cli.offline import settings_of
-
-    return World(offline.facts, settings_of(offline.facts))
-
-
 def _stored(location: Location) -> World:
     """The world that the store holds, read as agents read it."""
     from calico.analysis import World
-    from calico.cli.offline import settings_of
     from calico.cli.session import look
     from calico.datastore.resync import picture
     from calico.datastore.typed import Resources
@@ -137,5 +132,4 @@ def _stored(location: Location) -> World:
             click.echo(f"{path} cannot be read: {why}", err=True)
         return {key: value for key, value in found.items() if isinstance(value, Resource)}
 
-    facts = look(location, work)
-    return World(facts, settings_of(facts))
+    return World(look(location, work))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from calico.cli.manifests import Manifest, texts
 from calico.model import codec
@@ -23,9 +23,6 @@ from calico.model.kubernetes_kinds import KubernetesObject
 from calico.model.resource import Resource
 from calico.model.schema import Misfit
 from calico.model.validation import defaulted
-
-if TYPE_CHECKING:
-    from calico.model.settings import Settings
 
 _OURS: Final = "projectcalico.org"
 
@@ -120,13 +117,3 @@ def passed_over_words(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     return f"passed over {total} object{'s' * (total != 1)} that policy does not depend on: {listed}"
-
-
-def settings_of(facts: Mapping[Key, Resource]) -> Settings:
-    """The settings that the cluster's FelixConfiguration gives every agent; those of single nodes are left out."""
-    from calico.model.felix import FelixConfiguration
-    from calico.model.settings_sources import applying, resolve
-
-    configurations = [each for each in facts.values() if isinstance(each, FelixConfiguration)]
-    stored, _ = applying(configurations, "", None)
-    return resolve(stored, backend="nftables").settings

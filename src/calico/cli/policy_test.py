@@ -48,13 +48,13 @@ def test(tests: Sequence[str], files: Sequence[str], output: str, *, recursive: 
     """
     from calico.analysis.policytest import Suite, summary
     from calico.cli import problems
-    from calico.cli.offline import BadFiles, passed_over_words, read, settings_of
+    from calico.cli.offline import BadFiles, passed_over_words, read
     from calico.model.errors import InvalidResources
 
     try:
         cases = _cases(tests)
         offline = read(files, recursive=recursive)
-        suite = Suite(cases, offline.facts, settings_of(offline.facts))
+        suite = Suite(cases, offline.facts)
         results = suite.run()
     except (BadFiles, InvalidResources) as bad:
         problems.report(bad.problems, as_json=False)

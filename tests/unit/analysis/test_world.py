@@ -11,6 +11,7 @@ import pytest
 
 from calico.analysis import Decision, Step, UnknownEndError, World
 from calico.model.errors import InvalidResources
+from calico.model.settings import Settings
 from support.analysis import world
 from support.builders import elsewhere, endpoint, host_endpoint, policy, profile, rule
 
@@ -274,3 +275,23 @@ def test_asking_needs_few_modules() -> None:
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
     assert not {"yaml", "asyncio", "sqlite3", "click", "logging"} & set(loaded.stdout.split())
+
+
+def test_the_settings_of_the_agents_are_among_the_documents() -> None:
+    """What FelixConfiguration says counts, unless other settings are given."""
+    here = {
+        "apiVersion": V3,
+        "kind": "Node",
+        "metadata": {"name": "node-1"},
+        "spec": {"bgp": {"ipv4Address": "192.0.2.1/24"}},
+    }
+    felix = {
+        "apiVersion": V3,
+        "kind": "FelixConfiguration",
+        "metadata": {"name": "default"},
+        "spec": {"defaultEndpointToHostAction": "Accept"},
+    }
+    flow = {"source": "shop/web-1", "destination": "192.0.2.1", "protocol": "TCP", "port": 80}
+    assert not World.load([SHOP, WEB, here]).decide(**flow).allowed
+    assert World.load([SHOP, WEB, here, felix]).decide(**flow).allowed
+    assert not World.load([SHOP, WEB, here, felix], Settings()).decide(**flow).allowed
