@@ -149,7 +149,6 @@ class Directory:
     def _world(self) -> World | None:
         """Everything that is stored, to decide by; read again after a while."""
         from calico.analysis import World
-        from calico.cli.offline import settings_of
         from calico.datastore.resync import picture
         from calico.model import codec
         from calico.model.resource import Resource
@@ -157,7 +156,7 @@ class Directory:
         async def read(client: Resources) -> World:
             found, _ = await picture(client.store, decode=codec.decode_resource)
             facts = {key: value for key, value in found.items() if isinstance(value, Resource)}
-            return World(facts, settings_of(facts))
+            return World(facts)
 
         if self._decided_at is None or time.monotonic() > self._decided_at + _PAUSE:
             self._deciding = self._look(read)
