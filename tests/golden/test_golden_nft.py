@@ -26,7 +26,7 @@ from calico.desired import (
     TierRow,
     Tiers,
 )
-from calico.model.address import parse_address, parse_cidr
+from calico.model.address import Cidr, parse_address, parse_cidr
 from calico.model.settings import FailsafePort, Settings
 from calico.rendering.renderer import Renderer
 from calico.ruleset import nft
@@ -128,6 +128,65 @@ CASES: dict[str, tuple[str, Settings, Delta]] = {
             endpoints={
                 EndpointId("WorkloadEndpoint", "shop", "one"): workload(
                     "cali1", ingress=(TierRow("default", "Deny", (FRONT,)),), profiles=()
+                )
+            },
+        ),
+    ),
+    "merged": (
+        "Similar rules are one lookup: addresses with ports, prefixes that are allowed or denied, many small policies.",
+        Settings(),
+        Delta(
+            policies={
+                FRONT: PolicyRow(
+                    (
+                        *(
+                            front(
+                                n,
+                                protocol=6,
+                                destination=Side(
+                                    nets=(Cidr(4, (10 << 24) + n, 32),), ports=((80 + n, 80 + n),)
+                                ),
+                            )
+                            for n in range(8)
+                        ),
+                        front(8, protocol=6, source=Side(nets=(parse_cidr("192.0.2.0/24"),))),
+                        *(
+                            front(
+                                9 + n,
+                                "Deny" if n % 2 else "Allow",
+                                source=Side(nets=(Cidr(4, (11 << 24) + (n << 8), 24),)),
+                            )
+                            for n in range(16)
+                        ),
+                    ),
+                    (),
+                ),
+                **{
+                    PolicyId("GlobalNetworkPolicy", "", f"small-{n}"): PolicyRow(
+                        (
+                            RuleRow(
+                                "Pass",
+                                Origin("GlobalNetworkPolicy", "many", "", f"small-{n}", "ingress", 0),
+                                source=Side(nets=(Cidr(4, (12 << 24) + n, 32),)),
+                            ),
+                        ),
+                        (),
+                    )
+                    for n in range(8)
+                },
+            },
+            endpoints={
+                EndpointId("WorkloadEndpoint", "shop", "one"): workload(
+                    "cali1",
+                    ingress=(
+                        TierRow(
+                            "many",
+                            "Deny",
+                            tuple(PolicyId("GlobalNetworkPolicy", "", f"small-{n}") for n in range(8)),
+                        ),
+                        TierRow("default", "Deny", (FRONT,)),
+                    ),
+                    profiles=(),
                 )
             },
         ),

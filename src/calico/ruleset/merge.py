@@ -187,8 +187,9 @@ def _parts(
             yield rules[start]
             start += 1
         else:
-            yield from _grouped(rules[start:end], literals, least)
-            start = end
+            parts, done = _grouped(rules[start:end], literals, least)
+            yield from parts
+            start += done
 
 
 def _alike(rules: Sequence[ast.Rule], start: int) -> int:
@@ -279,8 +280,11 @@ def _shortened(net: Cidr, length: int) -> Cidr:
 
 def _grouped(
     run: Sequence[ast.Rule], literals: Mapping[str, tuple[Cidr, ...]], least: int
-) -> Iterator[ast.Rule | _Group]:
-    """The rules of a run, grouped: as listeners what can be, for whatever of the three changes then is one element."""
+) -> tuple[list[ast.Rule | _Group], int]:
+    """The rules of a run, grouped, and how many that are: those behind the last grouped one may begin the next run.
+
+    As listeners what can be, for whatever of the three changes then is one element.
+    """
     leaders: dict[int, _Group] = {}
     taken: set[int] = set()
     for read in (_listeners, _others):
@@ -296,11 +300,14 @@ def _grouped(
                 made.values.update(found.values)
                 made.members.append(run[index])
             taken.update(group)
-    for index, rule in enumerate(run):
+    done = max(taken, default=len(run) - 1) + 1
+    parts: list[ast.Rule | _Group] = []
+    for index, rule in enumerate(run[:done]):
         if index in leaders:
-            yield leaders[index]
+            parts.append(leaders[index])
         elif index not in taken:
-            yield rule
+            parts.append(rule)
+    return parts, done
 
 
 def _chosen(candidates: list[dict[int, Reading]], least: int) -> Iterator[dict[int, Reading]]:

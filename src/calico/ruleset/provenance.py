@@ -40,7 +40,7 @@ def describe_all(origins: Sequence[Origin]) -> str:
     owners = {(o.kind, o.tier, o.namespace, o.name, o.direction) for o in origins}
     first, last = origins[0], origins[-1]
     if len(owners) > 1:
-        return f"{len(origins)} rules of {len(owners)}: {describe(first)} to {describe(last)}"
+        return f"{len(origins)} rules of {len(owners)} policies: {describe(first)} to {describe(last)}"
     numbers = sorted({origin.rule for origin in origins if origin.rule is not None})
     if len(numbers) < 2:
         return describe(first)
