@@ -47,6 +47,20 @@ spec:
 SIMILAR = "".join(
     f"  - {{action: Deny, protocol: UDP, source: {{nets: [10.65.0.{last}/32]}}}}\n" for last in range(2, 22)
 )
+MANY = "".join(
+    f"""
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {{name: many-{number}}}
+spec:
+  selector: app == 'c'
+  types: [Ingress]
+  ingress:
+  - {{action: Deny, protocol: UDP, source: {{nets: [10.65.0.{number + 1}/32]}}}}
+---
+"""
+    for number in range(9)
+)
 
 
 class World(NamedTuple):
@@ -75,9 +89,10 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             + POLICY
             + SIMILAR
             + "---"
+            + MANY
             + workload_endpoint("host", "a", A4, A6, labels="{app: a}")
             + workload_endpoint("host", "b", B4, B6, labels="{app: b}")
-            + workload_endpoint("host", "c", C4, profiles="[gone]")
+            + workload_endpoint("host", "c", C4, labels="{app: c}", profiles="[gone]")
         )
         host.start()
         eventually(lambda: reaches(b, A4, wait=0.3), what="b reaches a")
@@ -186,6 +201,18 @@ def test_of_rules_that_are_one_in_the_kernel_the_one_that_matched_is_named(
         drop = drops.first(destinationPort=54)
     assert drop["reason"] == f"NetworkPolicy default/web, ingress rule 2: Deny UDP from {A4}/32"
     assert drop["policy"]["rule"] == 2
+
+
+def test_of_rules_of_many_policies_that_are_one_in_the_kernel_the_one_that_matched_is_named(
+    world: World, tmp_path: Path
+) -> None:
+    """The many policies of a tier share a chain; which of them it was follows from what is stored."""
+    held = world.host.namespace.run("sh", "-c", "nft list ruleset; iptables-nft-save").stdout
+    assert "9 rules of 9: GlobalNetworkPolicy many-0" in held
+    with following(world, tmp_path) as drops:
+        send_udp(world.a, C4, 55)
+        drop = drops.first(destinationPort=55)
+    assert drop["reason"] == f"GlobalNetworkPolicy many-1, ingress rule 0: Deny UDP from {A4}/32"
 
 
 def test_a_drop_at_the_end_of_a_tier_names_the_policies_that_did_not_allow_it(

@@ -24,12 +24,17 @@ _DESCRIBED: Final = re.compile(
 )
 """What ``ruleset.provenance`` writes."""
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
-_POLICY_CHAIN: Final = re.compile(r"cali-p[io]-(?P<kind>[a-z]*np)/(?:(?P<namespace>[^/]+)/)?(?P<name>[^/]+)")
-_PROFILE_CHAIN: Final = re.compile(r"cali-pr[io]-(?!_)(?P<name>.+)")
+_POLICY_CHAIN: Final = re.compile(
+    r"cali-q?p[io]-(?P<kind>[a-z]*np)/(?:(?P<namespace>[^/]+)/)?(?P<name>[^/]+)"
+)
+_PROFILE_CHAIN: Final = re.compile(r"cali-q?pr[io]-(?!_)(?P<name>.+)")
 _KINDS: Final = {"np": "NetworkPolicy", "gnp": "GlobalNetworkPolicy"}
 _WAYS: Final[Mapping[str, Direction]] = {"i": "ingress", "o": "egress"}
-_RULES_CHAIN: Final = re.compile(r"cali-p(?P<profile>r?)(?P<way>[io])-")
-_DISPATCH: Final = re.compile(r"cali-(?:from|to)-(?:wl|hep|host-endpoint)")
+_RULES_CHAIN: Final = re.compile(r"cali-q?pr?(?P<way>[io])-")
+_GROUP_CHAIN: Final = re.compile(r"cali-q?g(?P<way>[io])-")
+"""Many policies of a tier in one chain, whose name does not tell which they are."""
+_MERGED: Final = re.compile(r"[0-9]+ rules of [0-9]+: .*")
+_DISPATCH: Final = re.compile(r"cali-(?:from|to)-")
 _RULE_NUMBER: Final = re.compile(r" rule ([0-9]+)$")
 _WORDS: Final = {
     "False source address": "the source address does not belong to the workload (spoofed), or there is no route back to it",
@@ -54,13 +59,14 @@ class Blame(NamedTuple):
 
     ``by``: "rule", "tier" (its end), "profiles" (their end), "missing" (something that does not exist), "host" (what
     this host always does), "endpoint" (closed as a whole), "foreign" (not ours). ``origin`` says which resource, for
-    the first four. ``sentence`` says it all. ``merged``: the kernel's rule stands for several, of which it is one.
+    the first four. ``sentence`` says it all. ``merged``: the kernel's rule stands for several, all of this direction,
+    of which it is one; ``origin`` is what they have in common, if they do.
     """
 
     by: str
     sentence: str
     origin: Origin | None = None
-    merged: bool = False
+    merged: Direction | None = None
 
 
 class Known:
@@ -71,8 +77,11 @@ class Known:
         chains: dict[str, PolicyId | str] = {}
         names_of_profiles = tuple(profiles)
         for direction in _DIRECTIONS:
-            chains |= {names.policy_chain(policy, direction): policy for policy in self._tiers}
-            chains |= {names.profile_chain(profile, direction): profile for profile in names_of_profiles}
+            for quiet in (False, True):
+                for policy in self._tiers:
+                    chains[names.policy_chain(policy, direction, quiet=quiet)] = policy
+                for profile in names_of_profiles:
+                    chains[names.profile_chain(profile, direction, quiet=quiet)] = profile
         self._chains: Mapping[str, PolicyId | str] = chains
 
     def may_be_in(self, owner: PolicyId | str, tier: str) -> bool:
@@ -107,6 +116,8 @@ def blame(chain: str, comments: Sequence[str] | None, path: Sequence[str], known
         return _of_resource(_origin(found), path, known, found["rules"] or "")
     if (cut := _cut(chain, comment, known)) is not None:
         return _of_resource(cut, path, known)
+    if _MERGED.fullmatch(comment) and (way := _GROUP_CHAIN.match(chain)):
+        return Blame("rule", f"one of {comment}", merged=_WAYS[way["way"]])
     if comment.endswith(" does not exist"):
         return _missing(chain, comment.removesuffix(" does not exist"), known)
     if comment:
@@ -148,7 +159,12 @@ def _origin(found: re.Match[str]) -> Origin:
 def _of_resource(origin: Origin, path: Sequence[str], known: Known, rules: str = "") -> Blame:
     if origin.kind == "Tier":
         met = [owner for owner in _met(path, known, origin) if known.may_be_in(owner, origin.tier)]
-        return Blame("tier", f"end of tier {origin.name}{_not_allowed(met, origin.direction)}", origin)
+        why = _not_allowed(met, origin.direction)
+        if any(
+            (way := _GROUP_CHAIN.match(chain)) and _WAYS[way["way"]] == origin.direction for chain in path
+        ):
+            why = f": none of the policies that select the endpoint allows it ({origin.direction})"
+        return Blame("tier", f"end of tier {origin.name}{why}", origin)
     if origin.kind == "Profile" and not origin.name:
         profiles = [owner for owner in _met(path, known, origin) if isinstance(owner, str)]
         why = _not_allowed(profiles, origin.direction)
@@ -165,7 +181,7 @@ def of_rule(origin: Origin, rules: str = "") -> Blame:
     if rules:
         number += ", one of these"
     tier = f" in tier {origin.tier}" if origin.tier not in {"", "default"} else ""
-    return Blame("rule", f"{title}{tier}{number}", origin, merged=bool(rules))
+    return Blame("rule", f"{title}{tier}{number}", origin, merged=origin.direction if rules else None)
 
 
 def _cut(chain: str, comment: str, known: Known) -> Origin | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from calico.analysis.blame import Known
     from calico.cli.stores import Location
     from calico.datastore.typed import Resources
-    from calico.desired import Origin
+    from calico.desired import Direction, Origin
     from calico.programming.tracejoin import Packet
 
 T = TypeVar("T")
@@ -121,13 +121,17 @@ class Directory:
         rules = getattr(spec, origin.direction, None) or ()
         return rule_words(rules[origin.rule]) if origin.rule < len(rules) else None
 
-    def exact(self, merged: Origin, packet: Packet) -> Origin:
-        """The one rule that drops ``packet``, of several that are one in the kernel; ``merged`` where that cannot be told."""
+    def exact(self, direction: Direction, packet: Packet, common: Origin | None) -> Origin | None:
+        """The one rule that drops ``packet``, of several that are one in the kernel; None where that cannot be told.
+
+        ``common`` is the policy that they belong to, if it is one.
+        """
         from calico.analysis.ends import UnknownEndError
+        from calico.desired import Origin
 
         world = self._world()
         if world is None:
-            return merged
+            return None
         try:
             decision = world.decide(
                 source=packet.source.address,
@@ -139,12 +143,13 @@ class Directory:
                 icmp_code=packet.icmp_code,
             )
         except (UnknownEndError, ValueError):
-            return merged
-        verdict = decision.ingress if merged.direction == "ingress" else decision.egress
+            return None
+        verdict = decision.ingress if direction == "ingress" else decision.egress
         step = verdict.trail[-1] if verdict is not None and not verdict.allowed else None
-        if step is None or step[:4] != (merged.kind, merged.tier, merged.namespace, merged.name):
-            return merged
-        return replace(merged, rule=step.rule)
+        if step is None or step.rule is None:
+            return None
+        found = Origin(step.kind, step.tier, step.namespace, step.name, direction, step.rule)
+        return found if common is None or replace(found, rule=common.rule) == common else None
 
     def _world(self) -> World | None:
         """Everything that is stored, to decide by; read again after a while."""

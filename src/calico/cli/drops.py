@@ -288,9 +288,9 @@ class _Printer:
             text = None if handle is None else self._rules.text(dropped.place)
             return blame.foreign(family, table, chain, text, comments)
         found = blame.blame(chain, comments, dropped.path, self._directory.known)
-        if found.merged and found.origin is not None:
-            exact = self._directory.exact(found.origin, dropped.packet)
-            found = found if exact == found.origin else blame.of_rule(exact)
+        if found.merged is not None:
+            exact = self._directory.exact(found.merged, dropped.packet, found.origin)
+            found = found if exact is None else blame.of_rule(exact)
         said = self._directory.rule_words(found.origin) if found.by == "rule" and found.origin else None
         return found._replace(sentence=f"{found.sentence}: {said}") if said else found
 

@@ -73,8 +73,34 @@ def test_a_rule_that_stands_for_several_is_said_to_be_one_of_them() -> None:
     origins = [Origin("NetworkPolicy", "default", "shop", "web", "ingress", rule) for rule in (0, 1, 2, 5)]
     found = blame(CHAIN, (describe_all(origins),), (), NOTHING)
     assert found.sentence == "NetworkPolicy shop/web, ingress rules 0-2, 5, one of these"
-    assert found.merged
+    assert found.merged == "ingress"
     assert found.origin == Origin("NetworkPolicy", "default", "shop", "web", "ingress")
+
+
+def test_a_rule_that_stands_for_rules_of_several_policies_names_the_first_and_the_last() -> None:
+    """In the chain of a group nothing in the kernel tells them apart."""
+    origins = [Origin("GlobalNetworkPolicy", "default", "", name, "egress", 0) for name in "abc"]
+    found = blame("cali-go-x", ("cali:0123456789abcdef", describe_all(origins)), (), NOTHING)
+    assert (found.by, found.merged, found.origin) == ("rule", "egress", None)
+    assert found.sentence == (
+        "one of 3 rules of 3: GlobalNetworkPolicy a tier default egress rule 0"
+        " to GlobalNetworkPolicy c tier default egress rule 0"
+    )
+
+
+def test_the_end_of_a_tier_of_many_policies_names_none_of_them() -> None:
+    """Where a tier's policies share one chain, those that have chains of their own beside are not the only ones."""
+    origin = Origin("Tier", "default", "", "default", "ingress")
+    assert blame("cali-tw-x", (describe(origin),), ("cali-gi-x", CHAIN), NOTHING).sentence == (
+        "end of tier default: none of the policies that select the endpoint allows it (ingress)"
+    )
+
+
+def test_chains_that_drop_what_others_refuse_are_the_same_policies() -> None:
+    """Both chains of a policy are read back, by their names and by the hash of a long one."""
+    assert NOTHING.owner("cali-qpi-np/shop/web") == WEB
+    assert NOTHING.owner("cali-qpro-kns.shop") == "kns.shop"
+    assert Known({LONG: "default"}).owner(names.policy_chain(LONG, "ingress", quiet=True)) == LONG
 
 
 def test_a_name_too_long_for_the_kernel_is_found_among_those_that_exist() -> None:
