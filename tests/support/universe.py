@@ -82,8 +82,8 @@ class Universe:
         return self.choose((False, False, False, True))
 
     def maybe(self, make: Callable[[], Any], otherwise: Any) -> Any:
-        """Mostly what is left out of a rule."""
-        return make() if self.sometimes() else otherwise
+        """Mostly what is left out of a rule, so that rules meet packets that they match."""
+        return make() if self.choose((False,) * 7 + (True,)) else otherwise
 
     def resources(self) -> list[Resource]:
         """Everything that is stored."""
@@ -118,7 +118,17 @@ class Universe:
             labels=self.choose(LABELS),
             address=[ADDRESS[place][family] for family in FAMILIES],
             interface=INTERFACE[place],
-            profiles=self.choose((("kns.red",), ("kns.red", "gold"), ("gold", "kns.blue"), (), ("missing",))),
+            profiles=self.choose(
+                (
+                    ("kns.red",),
+                    ("kns.red", "gold"),
+                    ("gold", "kns.red"),
+                    ("kns.red",),
+                    ("gold", "kns.blue"),
+                    (),
+                    ("missing",),
+                )
+            ),
             ports=self.choose(
                 ((), (("http", "TCP", 80),), (("http", "UDP", 85), ("dns", "UDP", 53), ("http", "SCTP", 80)))
             ),
