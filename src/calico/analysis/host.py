@@ -20,7 +20,7 @@ from calico.model.settings import FailsafePort, Settings
 
 _NEIGHBOURS: Final = frozenset({130, 131, 132, 133, 134, 135, 136, 143})
 """ICMPv6 types without which a host and its routers could not be neighbours; host policy never closes them."""
-_EARLY: Final[dict[Direction, tuple[Layer, ...]]] = {
+EARLY: Final[dict[Direction, tuple[Layer, ...]]] = {
     "ingress": ("untracked", "pre-dnat"),
     "egress": ("untracked",),
 }
@@ -31,7 +31,7 @@ def judge_host(
 ) -> Verdict:
     """What the host endpoint ``name`` says to a new flow that comes to its host (ingress) or from it (egress)."""
     trail: tuple[Step, ...] = ()
-    for layer in _EARLY[direction]:
+    for layer in EARLY[direction]:
         if not failsafe(direction, packet, settings, tracked=layer != "untracked"):
             said = opinion(picture, row, layer, direction, packet)
             trail += said.trail

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from calico.analysis.evaluate import Packet, Step, Verdict
+from calico.analysis.host import EARLY, failsafe
 from calico.analysis.reasons import Reasons
 from calico.analysis.words import rule_words
 from calico.analysis.world import World
-from calico.desired import Direction, EndpointId, RuleRow
+from calico.desired import Direction, EndpointId, EndpointRow, Layer, RuleRow
 from calico.model.errors import Path
 from calico.model.keys import Key
 from calico.model.policy import GlobalNetworkPolicy, NetworkPolicy, Profile, Rule
@@ -41,10 +42,16 @@ class Remark:
     """The resource, and where in it."""
 
 
-class _Met(NamedTuple):
-    """Something that a packet meets in turn: ``step`` without its action; ``row`` None: it is no rule."""
+_PROFILES: Final = ("normal", "")
 
-    tier: str
+
+class _Met(NamedTuple):
+    """Something that a packet meets in turn: ``step`` without its action; ``row`` None: it is no rule.
+
+    ``group`` is what a Pass leaves: a tier of a layer.
+    """
+
+    group: tuple[str, str]
     step: tuple[str, str, str, str, int | None]
     row: RuleRow | None = None
 
@@ -60,43 +67,56 @@ class Narrator:
         self, endpoint: EndpointId, direction: Direction, verdict: Verdict, packet: Packet
     ) -> tuple[Remark, ...]:
         """The whole trail of ``verdict``, with what was asked in vain."""
-        in_order = [*self._in_order(endpoint, direction)]
+        in_order = [*self._in_order(endpoint, direction, packet)]
         remarks: list[Remark] = []
         start = 0
         for step in verdict.trail:
             places = (place for place in range(start, len(in_order)) if in_order[place].step == step[:5])
             place = next(places, None)
+            group = None if place is None else in_order[place].group
             if place is not None:
                 passed = (each for each in in_order[start:place] if each.row is not None)
                 remarks += [self._in_vain(each.row, direction, packet) for each in passed if each.row]
                 start = place + 1
             remarks.append(self._reached(step, endpoint, direction, packet))
             if step.action == "Pass":
-                while start < len(in_order) and in_order[start].tier == step.tier:
+                while start < len(in_order) and in_order[start].group == group:
                     start += 1
         return tuple(remarks)
 
-    def _in_order(self, endpoint: EndpointId, direction: Direction) -> Iterator[_Met]:
+    def _in_order(self, endpoint: EndpointId, direction: Direction, packet: Packet) -> Iterator[_Met]:
         """Everything that a packet may meet at the endpoint, in the order in which it is asked."""
         row = self._world.endpoints.get(endpoint)
         if row is None:
             return
-        picture = self._world.picture
-        for tier in row.ingress if direction == "ingress" else row.egress:
-            for policy in tier.policies:
-                rules = picture.policies.get(policy)
-                if rules is None:
-                    yield _Met(tier.name, (policy.kind, tier.name, policy.namespace, policy.name, None))
-                else:
-                    yield from map(_rule, rules.ingress if direction == "ingress" else rules.egress)
-            yield _Met(tier.name, ("Tier", tier.name, "", tier.name, None))
+        if endpoint.kind == "HostEndpoint":
+            for layer in EARLY[direction]:
+                if not failsafe(direction, packet, self._world.settings, tracked=layer != "untracked"):
+                    yield from self._layer(row, layer, direction)
+        yield from self._layer(row, "normal", direction)
         for name in row.profiles:
-            profile = picture.profiles.get(name)
+            profile = self._world.picture.profiles.get(name)
             if profile is None:
-                yield _Met("", ("Profile", "", "", name, None))
+                yield _Met(_PROFILES, ("Profile", "", "", name, None))
             else:
-                yield from map(_rule, profile.ingress if direction == "ingress" else profile.egress)
-        yield _Met("", ("Profile", "", "", "", None))
+                rules = profile.ingress if direction == "ingress" else profile.egress
+                yield from (_rule(rule, _PROFILES) for rule in rules)
+        yield _Met(_PROFILES, ("Profile", "", "", "", None))
+
+    def _layer(self, row: EndpointRow, layer: Layer, direction: Direction) -> Iterator[_Met]:
+        """The tiers of one layer; before the normal one a tier has no end."""
+        policies = self._world.picture.policies
+        for tier in row.tiers(layer, direction):
+            group = (layer, tier.name)
+            for policy in tier.policies:
+                rules = policies.get(policy)
+                if rules is None:
+                    yield _Met(group, (policy.kind, tier.name, policy.namespace, policy.name, None))
+                    continue
+                in_direction = rules.ingress if direction == "ingress" else rules.egress
+                yield from (_rule(rule, group) for rule in in_direction)
+            if layer == "normal":
+                yield _Met(group, ("Tier", tier.name, "", tier.name, None))
 
     def _reached(self, step: Step, endpoint: EndpointId, direction: Direction, packet: Packet) -> Remark:
         if step.rule is None:
@@ -141,9 +161,9 @@ class Narrator:
         return key, rules[index] if index is not None and index < len(rules) else None
 
 
-def _rule(row: RuleRow) -> _Met:
+def _rule(row: RuleRow, group: tuple[str, str] = ("", "")) -> _Met:
     origin = row.origin
-    return _Met(origin.tier, (origin.kind, origin.tier, origin.namespace, origin.name, origin.rule), row)
+    return _Met(group, (origin.kind, origin.tier, origin.namespace, origin.name, origin.rule), row)
 
 
 def _path(step: Step, direction: Direction) -> Path:

@@ -73,7 +73,7 @@ class World:
         host_pods: Iterable[HostPod] = (),
         problems: Iterable[str] = (),
     ) -> None:
-        self._settings = settings or settings_of(facts)
+        self.settings = settings or settings_of(facts)
         meant = translated(facts)
         self._state = Everywhere(meant.facts)
         stored_pods = (
@@ -176,7 +176,7 @@ class World:
 
     def instead(self, facts: Mapping[Key, Resource]) -> World:
         """A world of other facts, with the same settings."""
-        return World(facts, self._settings)
+        return World(facts, self.settings)
 
     def judge(self, flow: Flow) -> Decision:
         """What becomes of ``flow``."""
@@ -195,7 +195,7 @@ class World:
         verdict = self._judge(source, "egress", packet)
         if verdict is None or not verdict.allowed:
             return verdict
-        action = "Deny" if self._settings.default_endpoint_to_host_action == "Drop" else "Allow"
+        action = "Deny" if self.settings.default_endpoint_to_host_action == "Drop" else "Allow"
         host = _fixed("Host", "defaultEndpointToHostAction", action)
         return host._replace(trail=(*verdict.trail, *host.trail))
 
@@ -216,7 +216,7 @@ class World:
             ):
                 return _fixed("Router", row.interface, "Deny")
             return evaluate(self.picture, row, direction, packet, workload=True)
-        return judge_host(self.picture, row, endpoint.name, direction, packet, self._settings)
+        return judge_host(self.picture, row, endpoint.name, direction, packet, self.settings)
 
 
 def resources_of(document: Mapping[str, Any]) -> list[Resource]:

@@ -63,6 +63,12 @@ def agree(facts: dict[Key, Resource], flows: list[tuple[str, str, str | int, int
     """Each explanation's verdict and trail are those of ``World.decide``; what is told in vain does not match."""
     made = World(facts)
     explainer = Explainer(made)
+    hosts = [key.name for key in facts if key.kind == "HostEndpoint" and _addressed(made, key.name)]
+    flows = [
+        *flows,
+        *((host, "192.0.2.9", "TCP", 80) for host in hosts),
+        *(("192.0.2.9", host, "TCP", 80) for host in hosts),
+    ]
     members = made.picture.members
     for source, destination, protocol, port in flows:
         if (":" in source) != (":" in destination):
@@ -83,6 +89,13 @@ def agree(facts: dict[Key, Resource], flows: list[tuple[str, str, str | int, int
                 row = _row(made, remark.step, side.direction)
                 if row is not None:
                     assert matches(members, row, found.flow.packet) == remark.matched
+
+
+def _addressed(made: World, name: str) -> bool:
+    try:
+        return any(end.address.family == 4 for end in made.find(name))
+    except LookupError:
+        return False
 
 
 def _row(made: World, step: object, direction: str) -> object:
