@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calico.analysis import evaluate as reference
+from calico.analysis.host import failsafe, judge_host
 from calico.desired import (
     Delta,
     EndpointId,
@@ -26,15 +27,17 @@ from calico.desired import (
     SetMember,
     Side,
     TierRow,
+    Tiers,
 )
 from calico.model.address import Cidr, parse_address, parse_cidr
 from calico.model.settings import Settings
+from calico.rendering.host import govern
 from calico.rendering.policy import render_matches
 from calico.rendering.renderer import Renderer
 from calico.rendering.sets import FamilySets, Members, Uses
 from calico.ruleset.ast import Table
 from calico.ruleset.diff import Draft, applied
-from support.firewall import Packet, forward, holds
+from support.firewall import Packet, cross, forward, holds
 
 ADDRESSES = [parse_address(text) for text in ("10.0.0.1", "10.0.1.1", "192.168.0.1", "fd00::1", "fd00:1::1")]
 NETS = [
@@ -115,14 +118,19 @@ workloads = st.builds(
     ),
     active=st.sampled_from([True] * 5 + [False]),
 )
-hosts = st.builds(
+both_ways = st.builds(Tiers, tier_lists, tier_lists)
+named_hosts = st.builds(
     EndpointRow,
-    interface=st.sampled_from(["eth0", "*", ""]),
+    interface=st.sampled_from(["eth0", "eth0", "eth1", ""]),
     addresses=short(st.sampled_from(ADDRESSES)),
     ingress=tier_lists,
     egress=tier_lists,
     profiles=short(st.sampled_from(PROFILES)),
+    forward=both_ways,
+    pre_dnat=st.builds(Tiers, tier_lists),
+    untracked=both_ways,
 )
+hosts = named_hosts | named_hosts.map(lambda row: replace(row, interface="*", untracked=Tiers()))
 members = st.builds(SetMember, st.sampled_from(NET_SETS), cidrs) | st.builds(
     SetMember,
     st.sampled_from(PORT_SETS),
@@ -236,6 +244,7 @@ def test_a_rule_matches_what_it_says(row: RuleRow, held: set[SetMember]) -> None
 @settings(max_examples=40, deadline=None)
 def test_the_ruleset_judges_as_the_reference_does(rows: Rows, direction: Any, mark: int) -> None:
     """A packet to or from a workload passes exactly if the evaluation of its policies allows it."""
+    rows.endpoints = {endpoint: row for endpoint, row in rows.endpoints.items() if endpoint in ENDPOINTS}
     renderer = Renderer(Settings())
     renderer.update(delta(rows))
     picture = reference.Picture(rows.policies, rows.profiles, reference.Members(rows.set_members))
@@ -254,6 +263,55 @@ def test_the_ruleset_judges_as_the_reference_does(rows: Rows, direction: Any, ma
         if passed:
             assert sent.mark & Settings().accept_mark
             assert sent.mark & 0xFFFF == mark & 0xFFFF, "marks of others were touched"
+
+
+def passes(table: Table, packet: Packet, *hooks: str) -> bool:
+    """Whether a packet comes past these hooks, one after the other."""
+    return all(cross(table, hook, packet) == "accept" for hook in hooks)
+
+
+def forwarded(
+    picture: reference.Picture, first: EndpointRow | None, last: EndpointRow | None, packet: reference.Packet
+) -> bool:
+    """Whether host policy lets a packet in by the interface of ``first`` and out by that of ``last``."""
+    accepted = False
+    for layer in ("untracked", "pre-dnat", "forward"):
+        early = layer != "forward" and failsafe("ingress", packet, Settings(), tracked=layer != "untracked")
+        if first is not None and not accepted and not early:
+            said = reference.opinion(picture, first, layer, "ingress", packet)
+            if said.action == "deny":
+                return False
+            accepted = said.action == "allow"
+    return last is None or reference.opinion(picture, last, "forward", "egress", packet).action != "deny"
+
+
+@given(pictures(gone=False))
+@settings(max_examples=20, deadline=None)
+def test_every_layer_of_host_policy_judges_as_the_reference_does(rows: Rows) -> None:
+    """What comes to the host, goes from it and passes through passes exactly if all layers on its way let it."""
+    renderer = Renderer(Settings())
+    renderer.update(delta(rows))
+    picture = reference.Picture(rows.policies, rows.profiles, reference.Members(rows.set_members))
+    governed = govern({e: row for e, row in rows.endpoints.items() if e in HOSTS}, {}, Settings())
+
+    def owner(interface: str) -> EndpointRow | None:
+        return rows.endpoints.get(governed.interfaces.get(interface, governed.wildcard))
+
+    first, last = owner("eth0"), owner("eth1")
+    for packet in SAMPLE:
+        table, flow = renderer.tables[packet.source.family], asked(packet)
+        into = passes(table, replace(packet, way_in="eth0"), "prerouting", "input")
+        out = passes(table, replace(packet, way_out="eth0"), "output", "postrouting")
+        through = replace(packet, way_in="eth0", way_out="eth1")
+        assert into == (
+            first is None or judge_host(picture, first, "h", "ingress", flow, Settings()).allowed
+        ), packet
+        assert out == (
+            first is None or judge_host(picture, first, "h", "egress", flow, Settings()).allowed
+        ), packet
+        assert passes(table, through, "prerouting", "forward", "postrouting") == forwarded(
+            picture, first, last, flow
+        ), packet
 
 
 @given(st.lists(pictures(gone=True), min_size=1, max_size=5))
