@@ -101,20 +101,27 @@ def send_solicitation(field: Field, kind: int, source: str, target: str = GATEWA
 # --- neighbours
 
 
+INVENTED = [f"10.65.{high}.{low}" for high in range(1, 5) for low in range(1, 60)]
+
+
 def test_arp_makes_no_neighbours_but_a_workloads_own_addresses(field: Field) -> None:
-    """Requests and answers with invented senders leave nothing in the host's table; the own address is learned and answered."""
-    if field.host.backend != "nftables":
-        pytest.skip("iptables sees no ARP; there the kernel's reverse-path filter decides, which is off here")
+    """Requests and answers with invented senders leave nothing in the host's table; the own address is learned and answered.
+
+    iptables sees no ARP: there it is the kernel's reverse-path filter that must be on.
+    """
     inside = field.host.namespace
+    switch = f"net.ipv4.conf.{interface_of('a')}.rp_filter"
+    if field.host.backend != "nftables":
+        inside.run("sysctl", "-qw", f"{switch}=1")
     inside.run("ip", "neigh", "flush", "dev", interface_of("a"))
-    invented = [f"10.65.{high}.{low}" for high in range(1, 5) for low in range(1, 60)]
-    for sender in (*invented, B4, O4, H4, "169.254.1.1", "10.65.0.255"):
+    for sender in (*INVENTED, B4, O4, H4, "169.254.1.1", "10.65.0.255"):
         for operation in (1, 2):
             send_arp(field, operation, sender, "169.254.1.1")
     send_arp(field, 1, A4, "169.254.1.1")
     eventually(lambda: A4 in neighbours(field, "a"), what="the own address is learned")
     assert {found for found in neighbours(field, "a") if ":" not in found} == {A4}
     assert reaches(field.spaces["a"], O4)
+    inside.run("sysctl", "-qw", f"{switch}=0")
 
 
 def test_arp_of_an_interface_without_endpoint_is_not_heard(field: Field) -> None:

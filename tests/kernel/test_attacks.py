@@ -347,13 +347,16 @@ def test_policy_and_routes_follow_interfaces_that_swap_their_names(field: Field)
     """An interface is what it is called: after a swap each address is reached, and judged, by its new interface."""
     one, other = interface_of("a"), interface_of("b")
     swap = f"ip link set {one} name calitmp && ip link set {other} name {one} && ip link set calitmp name {other}"
-    inside = field.host.namespace
+    inside, space = field.host.namespace, field.spaces["a"]
+    # Who is at b's interface has b's address: nobody else's would be believed there.
+    space.run("ip", "address", "add", f"{B4}/32", "dev", "eth0")
     inside.run("sh", "-c", swap)
     try:
         # What is sent to b's address now comes out at a's namespace, and b's policy judges it.
         eventually(lambda: field.comes_out(O4, B4, OPEN) == {"a"}, what="b's address leads to the other one")
         assert field.comes_out(O4, B4, SHUT) == set()
     finally:
+        space.run("ip", "address", "del", f"{B4}/32", "dev", "eth0")
         inside.run("sh", "-c", swap)
     eventually(lambda: field.comes_out(O4, B4, OPEN) == {"b"}, what="b's address leads to b again")
     assert field.comes_out(O4, B4, SHUT) == set()
