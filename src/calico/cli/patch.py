@@ -19,7 +19,7 @@ from calico.cli.outcome import Mode, Verb, conclude, findings_of, problem_of
 from calico.cli.problems import Failure
 from calico.cli.session import one_key, with_batch
 from calico.cli.stores import Location, store_options
-from calico.model.errors import InvalidResources, ModelError, Problem
+from calico.model.errors import Finding, InvalidResources, ModelError, Problem
 
 if TYPE_CHECKING:
     from calico.datastore.writing import Batch
@@ -105,7 +105,8 @@ def patch(
 
 
 def patched(before: Resource, content: Any, how: str) -> Resource:
-    """``before`` after the patch; ``ModelError`` if that is no valid resource, or another one."""
+    """``before`` after the patch; ``ModelError`` if that is no valid resource, or another one, ``NotAdmitted`` if it is not for people."""
+    from calico.datastore.admission import NotAdmitted
     from calico.model import codec
     from calico.model.keys import key_of
     from calico.model.patch import json_patch, merge, strategic
@@ -120,6 +121,10 @@ def patched(before: Resource, content: Any, how: str) -> Resource:
         raise ModelError(
             f"the patch makes {key_of(after)} of it; kind, name and namespace cannot change: apply the other one, and"
             " delete this"
+        )
+    if after.STATUS and getattr(after, "status", None) != getattr(before, "status", None):
+        raise NotAdmitted(
+            Finding(("status",), "the system writes it, nobody else", "leave it out of the patch")
         )
     same = getattr(after, "spec", None) == getattr(before, "spec", None)
     return after if same else defaulted(after)

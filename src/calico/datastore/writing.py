@@ -28,6 +28,9 @@ from calico.model.keys import Key, key_of, kind_prefix
 from calico.model.pool import IPPool
 from calico.model.resource import Resource
 
+CHANGES: Final = 5 * ATTEMPTS
+"""How often a change is made anew: it loses nothing of what others wrote meanwhile, so it may be patient."""
+
 AT_ONCE: Final = 16
 """How many resources are written at the same time, where their order does not matter."""
 
@@ -97,7 +100,7 @@ async def change(resources: Resources, key: Key, how: Callable[[Resource], Resou
     What ``how`` raises ends it. A resourceVersion that ``how`` changes is one that is no longer stored: a ``Conflict``.
     """
     judge_owner(key)
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, CHANGES + 1):
         stored = await resources.find(key)
         if stored is None:
             raise Absent(key)
@@ -109,7 +112,7 @@ async def change(resources: Resources, key: Key, how: Callable[[Resource], Resou
         try:
             return await _put(resources, _with_status(after, before), before, stored)
         except Conflict:
-            if attempt == ATTEMPTS:
+            if attempt == CHANGES:
                 raise
     raise AssertionError("the last attempt returns or raises")
 

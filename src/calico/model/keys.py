@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from calico.model.address import AddressError, parse_cidr_word
+from calico.model.address import AddressError, parse_cidr, parse_cidr_word
 from calico.model.bgp import BGPConfiguration, BGPPeer
 from calico.model.bgpfilter import BGPFilter
 from calico.model.cluster import CalicoNodeStatus, ClusterInformation, KubeControllersConfiguration
@@ -148,10 +148,12 @@ def parse_path(path: str) -> Key | None:
     """The key stored at ``path``, or None where the path holds nothing that we know."""
     if path.startswith(IPAM):
         match path[len(IPAM) :].split("/"):
-            case ["assignment", "ipv4" | "ipv6", "block", block]:
-                return Key("IPAMBlock", _cidr(block))
-            case [("host" | "virtual") as owner_type, owner, "ipv4" | "ipv6", "block", block]:
-                return Key("BlockAffinity", _cidr(block), f"{owner_type}:{owner}")
+            case ["assignment", "ipv4" | "ipv6", "block", block] if cidr := _cidr(block):
+                return Key("IPAMBlock", cidr)
+            case [("host" | "virtual") as owner_type, owner, "ipv4" | "ipv6", "block", block] if (
+                cidr := _cidr(block)
+            ):
+                return Key("BlockAffinity", cidr, f"{owner_type}:{owner}")
             case ["handle", handle]:
                 return Key("IPAMHandle", handle)
             case ["config"]:
@@ -177,8 +179,14 @@ def _family(cidr: str) -> str:
 
 
 def _cidr(segment: str) -> str:
+    """The prefix that a block's path ends in; empty where that is none, which is no block and stops nobody."""
     address, _, length = segment.rpartition("-")
-    return f"{address}/{length}"
+    cidr = f"{address}/{length}"
+    try:
+        parse_cidr(cidr)
+    except AddressError:
+        return ""
+    return cidr
 
 
 def _block(name: str) -> str:

@@ -607,3 +607,27 @@ def test_who_breaks_a_command_off_is_told_what_it_did(tmp_path: Path, count: int
     else:
         with pytest.raises(KeyboardInterrupt):
             with_batch(location, work, rehearsal=rehearsal)
+
+
+def test_a_status_is_not_patched(run: Run) -> None:
+    """Nobody is told that a status was patched, which is the system's to write."""
+    run("apply", "-f", "-", stdin=NODE)
+    failed = run("patch", "node", "host-1", "-p", '{"status": {"wireguardPublicKey": "k"}}', status=1)
+    assert (
+        "Node/host-1: status: the system writes it, nobody else; leave it out of the patch" in failed.stderr
+    )
+
+
+def test_what_others_left_among_the_blocks_stops_no_deletion(run: Run, tmp_path: Path) -> None:
+    """A node and a pool can be deleted beside keys that are no blocks."""
+    run("apply", "-f", "-", stdin=f"{NODE}---\n{POOL}")
+
+    async def litter() -> None:
+        store = SQLiteStore(tmp_path / "data" / "calico.db")
+        for path in ("host/host-1/ipv4/block/junk", "assignment/ipv4/block/junk"):
+            await store.put(f"/calico/ipam/v2/{path}", b"{}", revision=None)
+        await store.close()
+
+    asyncio.run(litter())
+    run("delete", "node", "host-1")
+    run("delete", "ippool", "one")

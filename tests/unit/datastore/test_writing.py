@@ -16,7 +16,7 @@ from calico.datastore.faulty import FaultyStore
 from calico.datastore.memory import MemoryStore
 from calico.datastore.sqlite import SQLiteStore
 from calico.datastore.typed import ATTEMPTS, Resources
-from calico.datastore.writing import Absent, Batch, Verb, change, exists, write
+from calico.datastore.writing import CHANGES, Absent, Batch, Verb, change, exists, write
 from calico.model import codec
 from calico.model.keys import Key, key_of
 from calico.model.networkset import GlobalNetworkSet
@@ -132,6 +132,27 @@ def test_others_are_quicker_so_many_times_and_no_more(times: int) -> None:
         assert written.metadata.labels == {"mine": "1"}
 
     run(work, Rival(act, times))
+
+
+def test_a_change_is_patient() -> None:
+    """It is made anew of what others wrote, far more often than a text is written again, and loses nothing of that."""
+    number = iter(range(100))
+
+    async def act(store: Store) -> None:
+        await Resources(store).apply(network_set(rival=str(next(number))))
+
+    def how(before: Resource) -> Resource:
+        labels = {**before.metadata.labels, "mine": "1"}
+        return replace(before, metadata=replace(before.metadata, labels=labels))
+
+    rival = Rival(act, CHANGES - 1)
+
+    async def work(_: Store, client: Resources) -> None:
+        await act(rival.store)
+        changed = await change(client, SET, how)
+        assert changed.metadata.labels == {"rival": str(CHANGES - 1), "mine": "1"}
+
+    run(work, rival)
 
 
 def test_a_status_is_not_for_people_to_write() -> None:

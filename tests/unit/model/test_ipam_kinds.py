@@ -174,3 +174,10 @@ def test_labels_are_not_kept() -> None:
     settings = VIEWS["IPAMConfiguration"](metadata=Metadata(name="default", labels={"a": "b"}))
 
     assert [finding.path for finding in settings.not_done()] == [("metadata", "labels")]
+
+
+@pytest.mark.parametrize("block", ["foo", "", "10.0.0.0", "10.0.0.0-33", "10.0.0-26", "-26", "x-y"])
+@pytest.mark.parametrize("place", ["assignment/ipv4/block", "host/n-1/ipv4/block", "virtual/x/ipv6/block"])
+def test_what_is_no_prefix_is_no_block(place: str, block: str) -> None:
+    """Whatever others left among the blocks stands for nothing, so that it can stop nobody who reads all of them."""
+    assert parse_path(f"/calico/ipam/v2/{place}/{block}") is None
