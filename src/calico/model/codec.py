@@ -170,6 +170,8 @@ def _unpacked(document: int, prefix: Path, tree: Any) -> Iterator[_Part]:
             yield from _unpacked(document, (*prefix, index), each)
         return
     kind = tree.get("kind") if isinstance(tree, dict) else None
+    if kind == "List" and "items" in tree and tree["items"] is None:
+        return  # as programs of Go write an empty one
     if isinstance(kind, str) and kind.endswith("List") and isinstance(tree.get("items"), list):
         common = {"apiVersion": tree.get("apiVersion"), "kind": kind.removesuffix("List")}
         for index, each in enumerate(tree["items"]):

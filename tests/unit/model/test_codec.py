@@ -117,7 +117,9 @@ def test_many_resources(text):
     assert [resource.metadata.name for resource in load(text)] == ["a", "b"]
 
 
-@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "---\n---\n", "[]", "null"])
+@pytest.mark.parametrize(
+    "text", ["", "\n", "# only a comment\n", "---\n---\n", "[]", "null", "{kind: List, items: null}"]
+)
 def test_nothing_is_no_error(text):
     """A text without resources holds none."""
     assert load(text) == []
