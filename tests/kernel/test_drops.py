@@ -208,7 +208,7 @@ def test_of_rules_of_many_policies_that_are_one_in_the_kernel_the_one_that_match
 ) -> None:
     """The many policies of a tier share a chain; which of them it was follows from what is stored."""
     held = world.host.namespace.run("sh", "-c", "nft list ruleset; iptables-nft-save").stdout
-    assert "9 rules of 9: GlobalNetworkPolicy many-0" in held
+    assert "9 rules of 9 policies: GlobalNetworkPolicy many-0" in held
     with following(world, tmp_path) as drops:
         send_udp(world.a, C4, 55)
         drop = drops.first(destinationPort=55)

@@ -33,7 +33,7 @@ _WAYS: Final[Mapping[str, Direction]] = {"i": "ingress", "o": "egress"}
 _RULES_CHAIN: Final = re.compile(r"cali-q?pr?(?P<way>[io])-")
 _GROUP_CHAIN: Final = re.compile(r"cali-q?g(?P<way>[io])-")
 """Many policies of a tier in one chain, whose name does not tell which they are."""
-_MERGED: Final = re.compile(r"[0-9]+ rules of [0-9]+: .*")
+_MERGED: Final = re.compile(r"[0-9]+ rules of [0-9]+ policies: .*")
 _DISPATCH: Final = re.compile(r"cali-(?:from|to)-")
 _RULE_NUMBER: Final = re.compile(r" rule ([0-9]+)$")
 _WORDS: Final = {

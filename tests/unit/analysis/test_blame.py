@@ -83,7 +83,7 @@ def test_a_rule_that_stands_for_rules_of_several_policies_names_the_first_and_th
     found = blame("cali-go-x", ("cali:0123456789abcdef", describe_all(origins)), (), NOTHING)
     assert (found.by, found.merged, found.origin) == ("rule", "egress", None)
     assert found.sentence == (
-        "one of 3 rules of 3: GlobalNetworkPolicy a tier default egress rule 0"
+        "one of 3 rules of 3 policies: GlobalNetworkPolicy a tier default egress rule 0"
         " to GlobalNetworkPolicy c tier default egress rule 0"
     )
 
