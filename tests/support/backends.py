@@ -79,7 +79,7 @@ class Rig:
     world: World
     backend: Backend
     lock_file: Path
-    loaded: dict[Family, ast.Table] = field(default_factory=dict)
+    loaded: dict[ast.TableFamily, ast.Table] = field(default_factory=dict)
 
     def fresh(self) -> Backend:
         """Another back end of the same kind, which remembers nothing: what a restarted agent has."""
