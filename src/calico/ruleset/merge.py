@@ -12,7 +12,8 @@ A set's name says which chain it is for, what its rule does, and every rule that
 what is in it. So a changed value costs one element. And where a back end changes sets and chains in several steps
 (iptables), a packet meets the old verdict or the new one between them: a set whose name is kept is asked about by both
 chains in the same situation, and while it holds the members of both, each packet in it gets the verdict of the chain
-whose member it is.
+whose member it is. That is so for one chain; what several policies of one change say together, iptables never takes up
+at one moment where sets are involved.
 """
 
 from __future__ import annotations
