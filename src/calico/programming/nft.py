@@ -80,9 +80,14 @@ class Nftables:
         present = False
         for family in nft.NFT_FAMILY:
             self._forget(family)
-            if self._read(family) is not None:
-                self._runner.run(nft.remove_text(family))
-                present = True
+            held = self._read(family)
+            if held is None:
+                continue
+            # A packet on its way through our chains still finds what they look up: nothing leads there any more first.
+            bases = [name for name, chain in held.chains.items() if chain.hook is not None]
+            self._runner.run(nft.detach_text(family, bases))
+            self._runner.run(nft.remove_text(family))
+            present = True
         return present
 
     def _learn(self, table: Table) -> None:

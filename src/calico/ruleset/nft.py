@@ -312,6 +312,11 @@ def split(transaction: Transaction, size: int) -> Iterator[Transaction]:
     yield rest
 
 
+def detach_text(family: ast.TableFamily, bases: Iterable[str]) -> str:
+    """Empty these base chains, so that no packet comes to the rest of our table."""
+    return "".join(f"flush chain {NFT_FAMILY[family]} {TABLE} {name}\n" for name in bases)
+
+
 def remove_text(family: ast.TableFamily) -> str:
     """Take our table away, which may be gone already."""
     table = f"{NFT_FAMILY[family]} {TABLE}"
