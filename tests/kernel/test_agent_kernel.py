@@ -157,8 +157,13 @@ def test_a_lost_store_changes_nothing_and_is_reported(world: World) -> None:
     for path in world.host.directory.glob("calico.db*"):
         path.rename(path.with_name(f"moved-{path.name}"))
     eventually(lambda: world.host.status()["store"]["losses"] > 0, what="the loss is noticed")
+    eventually(lambda: "the store is lost" in world.host.log(), what="the log tells of it")
     assert reaches(world.b, A4)
     assert not reaches(world.a, B4, wait=0.3)
+
+    for path in world.host.directory.glob("moved-calico.db*"):
+        path.rename(path.with_name(path.name.removeprefix("moved-")))
+    eventually(lambda: "the store is back" in world.host.log(), what="the log tells of its return", within=40)
 
 
 @pytest.mark.parametrize(("family", "forged", "victim"), [(4, "10.65.0.99", B4), (6, "fd00:65::99", B6)])

@@ -43,6 +43,9 @@ from calico.rendering.renderer import Renderer
 
 log = logging.getLogger(__name__)
 
+TELLING: Final = 1.0
+"""Seconds after which the log tells of a store that was lost, or is back, at the latest."""
+
 UNTOLD_REFRESH: Final = 10.0
 """Seconds between read-backs at most, where the kernel tells nobody of changes: iptables-legacy."""
 
@@ -107,13 +110,27 @@ class Life:
         # An agent takes away what the store does not have: it must not make an empty one.
         store = self._around.datastore.open(make=False)
         try:
-            await self._learn_settings(store)
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._tell_of_store(), name="tell of store")
+                await self._learn_settings(store)
                 group.create_task(self.loop.run(), name="loop")
                 group.create_task(self._read_store(store), name="store")
                 group.create_task(_watch_kernel(self.loop), name="kernel")
         finally:
             await store.close()
+
+    async def _tell_of_store(self) -> None:
+        """Log that the store is lost, and that it is back, once each."""
+        there = True
+        while True:
+            status = self._stream
+            if status.connected and not there:
+                log.info("the store is back")
+                there = True
+            elif there and not status.connected and status.error:
+                log.warning("the store is lost (%s); what is known stays in force", status.error)
+                there = False
+            await asyncio.sleep(TELLING)
 
     async def _learn_settings(self, store: Store) -> None:
         await self._learn(store, kind_prefix("FelixConfiguration"))
