@@ -176,7 +176,11 @@ class _Said:
             fact = self._decode(key, value, revision)
         except Exception as error:  # noqa: BLE001 - one writer's nonsense, of whatever kind, must not stop all others' facts
             rest = self._salvage(key, value)
-            fate = "as good as absent" if rest is None else "only what can be read of it counts, and it opens nothing"
+            fate = (
+                "as good as absent"
+                if rest is None
+                else "only what can be read of it counts, and it opens nothing"
+            )
             self._bad[path] = f"{str(error) or type(error).__name__}; until then {fate}"
             return Update(key, rest)
         self._bad.pop(path, None)

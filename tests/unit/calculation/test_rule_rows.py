@@ -189,4 +189,6 @@ def test_a_match_on_requests_is_refused_loudly() -> None:
     result = compiled(rule(), rule(http=HTTPMatch(methods=["GET"])))
     assert result.row.ingress[1].never
     (problem,) = result.problems
-    assert problem.startswith("ingress rule 1 is not usable and matches nothing: requests are not looked into")
+    assert problem.startswith(
+        "ingress rule 1 is not usable and matches nothing: requests are not looked into"
+    )

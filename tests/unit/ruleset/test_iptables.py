@@ -123,7 +123,10 @@ def test_a_log_with_a_rate_asks_the_limit_last(rate: str, burst: int, written: s
     """Only packets that the rule is about use it up; a burst that the kernel would refuse is cut."""
     found = forward(rule(ast.Protocol(6), ast.Ports("destination", ((80, 80),)), ast.Log("x", rate, burst)))
     [line] = found["cali-FORWARD"]
-    assert line == f"-p 6 -m multiport --dports 80 -m limit --limit {written} -j LOG --log-prefix x --log-level 5"
+    assert (
+        line
+        == f"-p 6 -m multiport --dports 80 -m limit --limit {written} -j LOG --log-prefix x --log-level 5"
+    )
 
 
 def test_what_follows_a_log_with_a_rate_would_have_it_too() -> None:
