@@ -194,4 +194,6 @@ def _nets(key: SetKey) -> list[Cidr]:
 def _words(info: SetInfo | None) -> str:
     if info is None:
         return ""
+    if info.service:
+        return f"service {info.service}"
     return f"port {info.port_name} of {info.selector}" if info.type == "port" else info.selector
