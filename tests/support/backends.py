@@ -98,7 +98,7 @@ class Rig:
         changes = tuple(fenced_change(change) for change in changes)
         self.inside(lambda: self.backend.apply(changes))
         for change in changes:
-            applied(self.loaded[change.family], change)
+            applied(self.loaded.setdefault(change.family, ast.Table(change.family)), change)
 
     def check(self) -> list[Drift]:
         """What the back end finds wrong with what was loaded and applied."""
