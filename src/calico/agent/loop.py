@@ -27,6 +27,7 @@ from calico.agent.journal import Journal
 from calico.agent.others import Others
 from calico.agent.pacing import Backoff, Pace
 from calico.agent.proof import concerned
+from calico.agent.revocation import Revocation
 from calico.calculation.fingerprint import fingerprint
 from calico.calculation.network import Network
 from calico.desired import Delta, EndpointId, RouteRow
@@ -96,6 +97,8 @@ class Loop:
         self._refresh = settings.refresh_interval
         self._ipv6 = settings.ipv6_support
         self._forwarding = settings.ip_forwarding
+        revokes = settings.established_flows == "Revoke"
+        self._revocation = Revocation(settings, parts.network.state) if revokes else None
 
         self._kernel = kernel or ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
         self._wake = asyncio.Event()
@@ -219,6 +222,8 @@ class Loop:
                 group.create_task(self._work(), name="work")
                 if self._announcer is not None:
                     group.create_task(self._announcer.run(), name="announce")
+                if self._revocation is not None:
+                    group.create_task(self._revocation.run(), name="revoke")
         finally:
             # What the kernel was given is carried out: half a change is worse than a moment's wait.
             self._kernel.shutdown(wait=True, cancel_futures=True)
@@ -291,6 +296,8 @@ class Loop:
         delta = self._network.settle()
         self._remember(delta)
         interfaces = await self._look_at_links()
+        if self._revocation is not None and interfaces is not None:
+            self._revocation.look(interfaces)
         changes = self._renderer.update(delta, interfaces)
         if self._tables_in_step:
             self._changes += changes
@@ -321,6 +328,8 @@ class Loop:
         """What has to be programmed now, however long it takes until it can be."""
         self._route_changes.update(delta.routes)
         self._journal.calculated(delta)
+        if self._revocation is not None:
+            self._revocation.note(delta)
 
     async def _look_at_links(self) -> Mapping[str, frozenset[Cidr]] | None:
         """The host's interfaces if they may differ from the last look, which also made new ones ready."""
@@ -358,12 +367,16 @@ class Loop:
                 if in_step:
                     self._rest_after(now)
                     self._journal.repaired(drifts)
+                    if drifts and self._revocation is not None:
+                        self._revocation.repaired()
         except (ProgrammingError, OSError) as error:
             self._tables_in_step = False
             self._journal.failed("packet filter", error, self._tables_backoff, _now())
             return False
         self._tables_in_step = True
         self._journal.succeeded("packet filter", self._tables_backoff)
+        if self._revocation is not None:
+            self._revocation.programmed()
         return True
 
     async def _program_routes(self) -> bool:
@@ -490,6 +503,9 @@ class Loop:
         errors = dict(self._journal.errors)
         if announcer is not None and announcer.error is not None:
             errors["BGP"] = announcer.error
+        revocation = self._revocation
+        if revocation is not None and revocation.error is not None:
+            errors["established flows"] = revocation.error
         pending = self._routes.pending
         refused = sorted(cidr for cidr, why in pending.items() if not why.waits)
         if refused and "routes" not in errors:
@@ -517,6 +533,7 @@ class Loop:
             + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],
             "pendingRoutes": {str(cidr): waits.reason for cidr, waits in pending.items()},
+            "revoked": revocation.ended if revocation is not None else 0,
             "repairs": self._journal.repairs,
             "repairPaused": _now() < self._paused_until,
         }

@@ -1,4 +1,4 @@
-"""Every parameter that Calico has for its agents, and what this agent makes of it (behaviour reference 1.19).
+"""Every parameter that Calico has for its agents, and one of our own; what this agent makes of them (behaviour reference 1.19).
 
 In:   nothing; this is the one table of parameters.
 Out:  ``PARAMETERS``: name, values, and either the setting that it becomes or why it has no effect here.
@@ -213,6 +213,8 @@ PARAMETERS: Final[tuple[Parameter, ...]] = tuple(
         ("endpointReportingDelay", DURATION, _REPORTS, "endpointreportingdelaysecs"),
         ("endpointReportingEnabled", BOOLEAN, _but(_REPORTS, False)),
         ("endpointStatusPathPrefix", TEXT, _REPORTS),
+        # This project's own; Calico has no such parameter, and its agents ignore it.
+        ("establishedFlows", words("Keep", "Revoke"), Sets("established_flows")),
         ("externalNodesList", v.nets(4), _TUNNEL, "externalnodescidrlist"),
         ("failsafeInboundHostPorts", v.FAILSAFE, Sets("failsafe_inbound")),
         ("failsafeOutboundHostPorts", v.FAILSAFE, Sets("failsafe_outbound")),

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ip_forwarding: bool = True
     """Whether the host is made to forward; a host without workloads may do without."""
     log_severity: str = "Info"
+    established_flows: Literal["Keep", "Revoke"] = "Keep"
+    """Whether flows go on that were allowed when they began, and that a changed policy denies."""
 
     @property
     def accept_mark(self) -> int:

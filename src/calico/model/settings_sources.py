@@ -254,6 +254,7 @@ def _failsafe(ports: Iterable[ProtoPort]) -> tuple[FailsafePort, ...]:
 
 _MAKE: Final[dict[str, Callable[[Any], Any]]] = {
     "default_endpoint_to_host_action": str.capitalize,
+    "established_flows": str.capitalize,
     "failsafe_inbound": _failsafe,
     "failsafe_outbound": _failsafe,
     "filter_deny_action": str.capitalize,

@@ -1,8 +1,9 @@
-"""Forget connections: delete the conntrack entries of addresses that left or moved.
+"""Forget connections: delete the conntrack entries of addresses that left or moved, or that policy denies now.
 
-In:   addresses, as typed values.
+In:   addresses, as typed values; or what chooses among the entries.
 Out:  how many entries each call deleted, and how many the kernel refused to delete.
-Next: ``routes`` calls this when an address leaves an interface, so that nobody inherits its connections.
+Next: ``routes`` calls this when an address leaves an interface, so that nobody inherits its connections;
+``agent.revocation`` when policy denies what it allowed before.
 
 An entry is deleted by the very bytes that the kernel listed it with, zone and identity included: a new
 connection with the same addresses and ports is never taken for the old one.
@@ -13,7 +14,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,7 +29,8 @@ _GET = 1 << 8 | 1
 _DELETE = 1 << 8 | 2
 _HEADER = struct.Struct("=BBH")
 
-_ORIGINAL, _REPLY, _ID, _ZONE, _FILTER = 1, 2, 12, 18, 25
+_ORIGINAL, _REPLY, _STATUS, _ID, _ZONE, _FILTER = 1, 2, 3, 12, 18, 25
+_EXPECTED = 1
 _MATCH_SOURCE = 1
 _TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _SOURCE: Final[dict[Family, int]] = {4: 1, 6: 3}
@@ -38,6 +41,9 @@ _FEW: Final = 4
 _MANY_ENTRIES: Final = 5000
 """Up to so few IPv4 addresses, and from so many entries on, the kernel is asked for the entries of each address."""
 _COUNT: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+_PICK_UP: Final = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_loose")
+_TCP: Final = 6
+_ICMP_TYPE: Final[dict[Family, int]] = {4: 5, 6: 8}
 
 
 class Deleted(NamedTuple):
@@ -48,7 +54,11 @@ class Deleted(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One tracked connection, as it was opened; ``replies_from`` differs from ``destination`` under NAT."""
+    """One tracked connection, as it was opened; ``replies_from`` differs from ``destination`` under NAT.
+
+    ``id`` is another one for each connection. ``icmp_type`` and ``icmp_code`` are those of its first packet, None for
+    other protocols. ``expected``: a helper of the kernel announced it.
+    """
 
     source: Cidr
     destination: Cidr
@@ -58,6 +68,11 @@ class Entry(NamedTuple):
     replies_from: Cidr
     replies_to: Cidr
     zone: int = 0
+    id: int = 0
+    replies_from_port: int = 0
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    expected: bool = False
 
 
 def forget(addresses: Collection[Cidr]) -> Deleted:
@@ -73,14 +88,48 @@ def forget(addresses: Collection[Cidr]) -> Deleted:
     if not addresses or _count() == 0:
         return Deleted(0, 0)
     packed = frozenset(map(pack_address, addresses))
-    deleted = refused = 0
     with Channel(NETFILTER) as channel:
-        doomed = [_deletion(body) for body in _candidates(channel, packed) if _belongs(body, packed)]
-        for answer in channel.transact(doomed):
-            if answer.refused is None:
-                deleted += 1
-            elif answer.refused.code != errno.ENOENT:
-                refused += 1
+        return _delete(channel, [body for body in _candidates(channel, packed) if _belongs(body, packed)])
+
+
+def forget_chosen(chosen: Callable[[Entry], bool], families: Iterable[Family]) -> Deleted:
+    """Delete every connection of ``families`` that is ``chosen``, and see to it that TCP does not take it up again.
+
+    The kernel takes any packet of a TCP connection that it does not know for the beginning of one, also one of
+    the side that never opened it: so a connection that was deleted because policy denies it would be back as its
+    own reversal. Before the first one is deleted, ``nf_conntrack_tcp_loose`` is therefore switched off, for good:
+    TCP begins with SYN then, and everything else is invalid. Where that cannot be written, what is chosen is deleted all the same. Counts and raises as ``forget`` does.
+    """
+    if _count() == 0:
+        return Deleted(0, 0)
+    doomed: list[bytes] = []
+    begins_anywhere = False
+    with Channel(NETFILTER) as channel:
+        for family in families:
+            for body in _dump(channel, family):
+                entry = _parse(family, body)
+                if chosen(entry):
+                    doomed.append(body)
+                    begins_anywhere = begins_anywhere or entry.protocol == _TCP
+        if begins_anywhere:
+            _require_beginnings()
+        return _delete(channel, doomed)
+
+
+def _require_beginnings() -> None:
+    with suppress(OSError):
+        if _PICK_UP.read_text(encoding="ascii").strip() != "0":
+            _PICK_UP.write_text("0", encoding="ascii")
+
+
+def _delete(channel: Channel, bodies: Sequence[bytes]) -> Deleted:
+    """Delete the listed entries, and no others."""
+    deleted = refused = 0
+    for answer in channel.transact([_deletion(body) for body in bodies]):
+        if answer.refused is None:
+            deleted += 1
+        elif answer.refused.code != errno.ENOENT:
+            refused += 1
     return Deleted(deleted, refused)
 
 
@@ -173,6 +222,9 @@ def _parse(family: Family, body: bytes) -> Entry:
     reply = attributes(found[_REPLY])
     ends, reply_ends = attributes(original[_TUPLE_IP]), attributes(reply[_TUPLE_IP])
     protocol = attributes(original.get(_TUPLE_PROTOCOL, b""))
+    answers = attributes(reply.get(_TUPLE_PROTOCOL, b""))
+    icmp_type = protocol.get(_ICMP_TYPE[family])
+    icmp_code = protocol.get(_ICMP_TYPE[family] + 1)
     source, destination = _SOURCE[family], _DESTINATION[family]
     return Entry(
         unpack_address(family, ends[source]),
@@ -183,4 +235,9 @@ def _parse(family: Family, body: bytes) -> Entry:
         unpack_address(family, reply_ends[source]),
         unpack_address(family, reply_ends[destination]),
         int.from_bytes(found.get(_ZONE, b""), "big"),
+        int.from_bytes(found.get(_ID, b""), "big"),
+        int.from_bytes(answers.get(2, b""), "big"),
+        None if icmp_type is None else icmp_type[0],
+        None if icmp_code is None else icmp_code[0],
+        bool(int.from_bytes(found.get(_STATUS, b""), "big") & _EXPECTED),
     )

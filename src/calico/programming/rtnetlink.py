@@ -200,6 +200,19 @@ def drop_route(route: Route, *, any_metric: bool = False) -> Request:
     )
 
 
+def interface_towards(channel: Channel, address: Cidr) -> int | None:
+    """The number of the interface by which the kernel reaches an address now; None where it does not."""
+    request = Request(
+        GETROUTE,
+        _RTMSG.pack(_FAMILY[address.family], WIDTH[address.family], 0, 0, 0, 0, 0, 0, 0)
+        + attribute(1, pack_address(address)),
+        0,
+        f"the route to {address.address}",
+    )
+    (answer,) = channel.transact([request])
+    return next((_number(attributes(body, _RTMSG.size), 4) for body in answer.bodies), None)
+
+
 def put_neighbour(interface: int, address: Cidr, mac: str) -> Request:
     """Give ``address`` a permanent hardware address on an interface."""
     body = _neighbour_body(interface, address, PERMANENT) + attribute(2, pack_mac(mac))
