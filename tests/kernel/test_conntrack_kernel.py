@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from calico.model.address import Cidr, parse_address, parse_cidr
-from calico.programming.conntrack import Deleted, Entry, entries, forget
+from calico.programming.conntrack import Deleted, Entry, entries, forget, forget_chosen
 from support.netns import Namespace, namespaces, needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
@@ -133,3 +133,56 @@ def test_many_connections_at_once(host: Namespace) -> None:
 
     assert host.call(lambda: forget([parse_cidr("127.0.0.2")])) == Deleted(1000, 0)
     assert {entry.source.address for entry in tracked(host)} == {"127.0.0.3"}
+
+
+def picks_up(host: Namespace) -> str:
+    """Whether the kernel takes any TCP packet for the beginning of a connection."""
+    return host.run("sysctl", "-n", "net.netfilter.nf_conntrack_tcp_loose").stdout.strip()
+
+
+def test_chosen_connections_are_forgotten(host: Namespace) -> None:
+    """Those that are chosen go, of the families asked for, and every other one stays the same one."""
+    send(host, "127.0.0.3", "127.0.0.4", "127.8.0.1", "::1")
+    before = {entry.destination.address: entry.id for entry in tracked(host)}
+    gone = {"127.0.0.4", "127.0.8.8", "::1"}
+
+    deleted = host.call(lambda: forget_chosen(lambda entry: entry.replies_from.address in gone, [4]))
+
+    assert deleted.refused == 0
+    assert deleted.entries >= 2  # what they were refused with may be tracked as well
+    after = {entry.destination.address: entry.id for entry in tracked(host)}
+    assert after == {address: before[address] for address in ("127.0.0.3", "::1")}
+    assert len(set(before.values())) == len(before)
+
+
+def test_forgotten_tcp_connections_begin_with_their_beginning(host: Namespace) -> None:
+    """The kernel stops to pick up connections in their middle when the first one of TCP is forgotten, and not before."""
+    assert picks_up(host) == "1"
+    send(host, "127.0.0.3")
+    assert host.call(lambda: forget_chosen(lambda entry: entry.protocol == 17, [4, 6])).entries == 1
+    assert picks_up(host) == "1"
+    host.run(
+        "python3",
+        "-c",
+        "import socket\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(server.getsockname())",
+    )
+    assert host.call(lambda: forget_chosen(lambda _: False, [4, 6])) == Deleted(0, 0)
+    assert picks_up(host) == "1"
+    assert host.call(lambda: forget_chosen(lambda entry: entry.protocol == 6, [4, 6])) == Deleted(1, 0)
+    assert picks_up(host) == "0"
+
+
+@pytest.mark.parametrize(("address", "expected"), [("127.0.0.1", (1, 8, 0)), ("::1", (58, 128, 0))])
+def test_a_ping_is_known_by_type_and_code(
+    host: Namespace, address: str, expected: tuple[int, int, int]
+) -> None:
+    """An entry of ICMP tells what its first packet was; other entries tell nothing of the kind."""
+    host.run("ping", "-n", "-q", "-c", "1", address)
+    send(host, "127.0.0.3")
+    found = host.call(lambda: [*entries(4), *entries(6)])
+    assert {
+        (each.protocol, each.icmp_type, each.icmp_code) for each in found if each.icmp_type in {8, 128}
+    } == {expected}
+    assert {(each.icmp_type, each.expected) for each in found if each.protocol == 17} == {(None, False)}

@@ -104,6 +104,9 @@ class Revocation:
             deleted = await loop.run_in_executor(thread, self._revoke, state, self._settings)
         except (ProgrammingError, OSError) as error:
             return self._failed(str(error))
+        except Exception as error:
+            log.exception("unexpected error in judging established flows")
+            return self._failed(f"unexpected {type(error).__name__}: {error}; the log has more")
         self.ended += deleted.entries
         if deleted.entries:
             log.info("ended %d established flows that policy denies now", deleted.entries)

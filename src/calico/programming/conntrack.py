@@ -98,7 +98,8 @@ def forget_chosen(chosen: Callable[[Entry], bool], families: Iterable[Family]) -
     The kernel takes any packet of a TCP connection that it does not know for the beginning of one, also one of
     the side that never opened it: so a connection that was deleted because policy denies it would be back as its
     own reversal. Before the first one is deleted, ``nf_conntrack_tcp_loose`` is therefore switched off, for good:
-    TCP begins with SYN then, and everything else is invalid. Where that cannot be written, what is chosen is deleted all the same. Counts and raises as ``forget`` does.
+    TCP begins with SYN then, and everything else is invalid. Where that cannot be written, what is chosen is
+    deleted all the same. Counts and raises as ``forget`` does.
     """
     if _count() == 0:
         return Deleted(0, 0)

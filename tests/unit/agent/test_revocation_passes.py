@@ -136,7 +136,9 @@ def test_a_long_pass_is_followed_by_a_longer_rest() -> None:
     run(body())
 
 
-@pytest.mark.parametrize("trouble", [Busy("no answer"), OSError("no thread"), Deleted(2, 1)])
+@pytest.mark.parametrize(
+    "trouble", [Busy("no answer"), OSError("no thread"), KeyError("a mistake"), Deleted(2, 1)]
+)
 def test_a_pass_that_fails_is_repeated(trouble: Any) -> None:
     """The report says why until one goes well, and what was ended is counted."""
 
