@@ -110,9 +110,11 @@ def test_arp_makes_no_neighbours_but_a_workloads_own_addresses(field: Field) -> 
     iptables sees no ARP: there it is the kernel's reverse-path filter that must be on.
     """
     inside = field.host.namespace
-    switch = f"net.ipv4.conf.{interface_of('a')}.rp_filter"
+    # The agent gives each interface the host's default, now and whenever it looks again.
+    switches = [f"net.ipv4.conf.{which}.rp_filter" for which in ("default", interface_of("a"))]
+    before = [inside.run("sysctl", "-n", switch).stdout.strip() for switch in switches]
     if field.host.backend != "nftables":
-        inside.run("sysctl", "-qw", f"{switch}=1")
+        inside.run("sysctl", "-qw", *(f"{switch}=1" for switch in switches))
     inside.run("ip", "neigh", "flush", "dev", interface_of("a"))
     for sender in (*INVENTED, B4, O4, H4, "169.254.1.1", "10.65.0.255"):
         for operation in (1, 2):
@@ -121,7 +123,9 @@ def test_arp_makes_no_neighbours_but_a_workloads_own_addresses(field: Field) -> 
     eventually(lambda: A4 in neighbours(field, "a"), what="the own address is learned")
     assert {found for found in neighbours(field, "a") if ":" not in found} == {A4}
     assert reaches(field.spaces["a"], O4)
-    inside.run("sysctl", "-qw", f"{switch}=0")
+    inside.run(
+        "sysctl", "-qw", *(f"{switch}={value}" for switch, value in zip(switches, before, strict=True))
+    )
 
 
 def test_arp_of_an_interface_without_endpoint_is_not_heard(field: Field) -> None:
