@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +136,17 @@ def test_many_connections_at_once(host: Namespace) -> None:
     assert {entry.source.address for entry in tracked(host)} == {"127.0.0.3"}
 
 
+def connect(host: Namespace) -> None:
+    """Open a TCP connection."""
+    host.run(
+        "python3",
+        "-c",
+        "import socket\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(server.getsockname())",
+    )
+
+
 def picks_up(host: Namespace) -> str:
     """Whether the kernel takes any TCP packet for the beginning of a connection."""
     return host.run("sysctl", "-n", "net.netfilter.nf_conntrack_tcp_loose").stdout.strip()
@@ -155,19 +167,23 @@ def test_chosen_connections_are_forgotten(host: Namespace) -> None:
     assert len(set(before.values())) == len(before)
 
 
+def test_a_kernel_setting_that_cannot_be_written(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The connection is forgotten all the same, and the caller learns that it may come back."""
+    monkeypatch.setattr("calico.programming.conntrack._PICK_UP", tmp_path / "absent")
+    connect(host)
+    chosen = host.call(lambda: forget_chosen(lambda entry: entry.protocol == 6, [4]))
+    assert chosen == Deleted(1, 0, resumable=True)
+
+
 def test_forgotten_tcp_connections_begin_with_their_beginning(host: Namespace) -> None:
     """The kernel stops to pick up connections in their middle when the first one of TCP is forgotten, and not before."""
     assert picks_up(host) == "1"
     send(host, "127.0.0.3")
     assert host.call(lambda: forget_chosen(lambda entry: entry.protocol == 17, [4, 6])).entries == 1
     assert picks_up(host) == "1"
-    host.run(
-        "python3",
-        "-c",
-        "import socket\n"
-        "server = socket.create_server(('127.0.0.1', 0))\n"
-        "socket.create_connection(server.getsockname())",
-    )
+    connect(host)
     assert host.call(lambda: forget_chosen(lambda _: False, [4, 6])) == Deleted(0, 0)
     assert picks_up(host) == "1"
     assert host.call(lambda: forget_chosen(lambda entry: entry.protocol == 6, [4, 6])) == Deleted(1, 0)

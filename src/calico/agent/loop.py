@@ -528,7 +528,11 @@ class Loop:
             },
             "lastChange": self._journal.last_change,
             "errors": errors,
-            "warnings": [*self._warnings, *(self._others.warnings if self._others is not None else ())],
+            "warnings": [
+                *self._warnings,
+                *(self._others.warnings if self._others is not None else ()),
+                *(revocation.warnings if revocation is not None else ()),
+            ],
             "problems": list(self._network.problems.values())
             + list(announcer.problems if announcer is not None else ())
             + [f"interface {name}: {text}" for name, text in self._links.problems.items()],

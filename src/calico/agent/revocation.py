@@ -36,6 +36,11 @@ GAP: Final = 1.0
 REST: Final = 4.0
 """How many times as long as a pass took the next one waits."""
 
+RESUMABLE: Final = (
+    "net.netfilter.nf_conntrack_tcp_loose cannot be set to 0: a TCP connection that policy denies now, but not in the "
+    "other direction, may go on; set it yourself, or let the agent write to /proc/sys"
+)
+
 Revoke = Callable[[State, Settings], Deleted]
 
 
@@ -62,6 +67,8 @@ class Revocation:
         """Why the last pass failed; None if it did not."""
         self.ended = 0
         """How many flows were ended so far."""
+        self.warnings: tuple[str, ...] = ()
+        """What may bring flows back that were ended."""
 
     def note(self, delta: Delta) -> None:
         """This will be programmed."""
@@ -108,6 +115,8 @@ class Revocation:
             log.exception("unexpected error in judging established flows")
             return self._failed(f"unexpected {type(error).__name__}: {error}; the log has more")
         self.ended += deleted.entries
+        if deleted.resumable:
+            self.warnings = (RESUMABLE,)
         if deleted.entries:
             log.info("ended %d established flows that policy denies now", deleted.entries)
         if deleted.refused:

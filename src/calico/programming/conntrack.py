@@ -15,7 +15,6 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -47,10 +46,14 @@ _ICMP_TYPE: Final[dict[Family, int]] = {4: 5, 6: 8}
 
 
 class Deleted(NamedTuple):
-    """What came of a deletion: entries gone, and entries that the kernel would not delete (and still exist)."""
+    """What came of a deletion: entries gone, and entries that the kernel would not delete (and still exist).
+
+    ``resumable``: TCP connections are among them that the kernel may pick up in their middle.
+    """
 
     entries: int
     refused: int
+    resumable: bool = False
 
 
 class Entry(NamedTuple):
@@ -99,7 +102,7 @@ def forget_chosen(chosen: Callable[[Entry], bool], families: Iterable[Family]) -
     the side that never opened it: so a connection that was deleted because policy denies it would be back as its
     own reversal. Before the first one is deleted, ``nf_conntrack_tcp_loose`` is therefore switched off, for good:
     TCP begins with SYN then, and everything else is invalid. Where that cannot be written, what is chosen is
-    deleted all the same. Counts and raises as ``forget`` does.
+    deleted all the same, and ``resumable`` says so. Counts and raises as ``forget`` does.
     """
     if _count() == 0:
         return Deleted(0, 0)
@@ -112,15 +115,18 @@ def forget_chosen(chosen: Callable[[Entry], bool], families: Iterable[Family]) -
                 if chosen(entry):
                     doomed.append(body)
                     begins_anywhere = begins_anywhere or entry.protocol == _TCP
-        if begins_anywhere:
-            _require_beginnings()
-        return _delete(channel, doomed)
+        resumable = begins_anywhere and not _require_beginnings()
+        return _delete(channel, doomed)._replace(resumable=resumable)
 
 
-def _require_beginnings() -> None:
-    with suppress(OSError):
+def _require_beginnings() -> bool:
+    """Have the kernel pick up no TCP connection in its middle; whether it does so."""
+    try:
         if _PICK_UP.read_text(encoding="ascii").strip() != "0":
             _PICK_UP.write_text("0", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def _delete(channel: Channel, bodies: Sequence[bytes]) -> Deleted:

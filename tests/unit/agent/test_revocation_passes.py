@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from calico.agent.revocation import GAP, REST, Revocation, flow_of
+from calico.agent.revocation import GAP, REST, RESUMABLE, Revocation, flow_of
 from calico.analysis.flows import TrackedFlow
 from calico.calculation.oracle import State
 from calico.desired import Delta, PoolRow, RouteRow
@@ -169,18 +169,18 @@ def test_only_where_it_is_wanted() -> None:
     """An agent judges no flow unless told to, and says in its report what it ended."""
 
     async def body() -> None:
-        asked: list[str] = []
+        asked: list[tuple[int, list[str]]] = []
         for chosen in ("Keep", "Revoke"):
             agent = Agent(established_flows=chosen)
             if agent.loop._revocation is not None:
                 passes = Passes()
-                passes.outcome = lambda: Deleted(3, 0)
+                passes.outcome = lambda: Deleted(3, 0, resumable=True)
                 agent.loop._revocation = passes.revocation
             async with agent.running():
                 agent.tell(endpoint("a", address="10.0.0.1"), in_sync=True)
                 await asyncio.sleep(1)
-                asked.append(f"{chosen}: {agent.report['revoked']}")
-        assert asked == ["Keep: 0", "Revoke: 3"]
+                asked.append((agent.report["revoked"], agent.report["warnings"]))
+        assert asked == [(0, []), (3, [RESUMABLE])]
 
     run(body())
 
