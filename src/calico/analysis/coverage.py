@@ -102,9 +102,10 @@ class Reading(NamedTuple):
         return unconditional(self.rule)
 
     def covers(self, other: Reading) -> bool:
-        """Whether this rule surely matches all that the other matches."""
+        """Whether this rule surely matches all that the other matches; what is closed instead of enforced may match more."""
         return (
             self.enforced
+            and (other.enforced or self.unconditional)
             and self.only in {None, other.version}
             and self.protocol in {None, other.protocol}
             and self._covers_not_protocol(other)
