@@ -295,9 +295,9 @@ def test_down_cleans_up_after_up_was_killed(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["iptables-nft", "iptables-legacy"])
-def test_a_lab_works_with_iptables_too(tmp_path: Path, backend: str) -> None:
+def test_a_lab_works_with_iptables_too(tmp_path_factory: pytest.TempPathFactory, backend: str) -> None:
     """The same policy, observed the same way, with the other back end."""
-    other = Lab(tmp_path / "run", f"t{os.getpid()}i")
+    other = Lab(tmp_path_factory.mktemp("i"), f"t{os.getpid()}i")  # short: sockets' paths are limited
     try:
         size = ("--racks", "1", "--hosts", "1", "--workloads", "2")
         shown = other.calicoctl("lab", "up", "--name", other.name, "--backend", backend, *size).stdout
