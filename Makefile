@@ -12,7 +12,7 @@ PYTEST  := $(TOOLS)/python -m pytest
 export PYTHONDONTWRITEBYTECODE = 1
 
 .NOTPARALLEL:
-.PHONY: help lab test check unit bench conformance system venv format clean own
+.PHONY: help lab test lint check unit bench conformance system venv format clean own
 
 lab: system venv own  ## Build the virtual data centre and leave it running.
 	$(TOOLS)/calicoctl lab up --name $(LAB) $(ARGS)
@@ -22,11 +22,13 @@ test: system venv own  ## Run every test, kernel and lab tests included (needs r
 	$(PYTEST) -p no:cacheprovider --basetemp=$$scratch/tests $(ARGS); status=$$?; \
 	rm -rf $$scratch; $(MAKE) --no-print-directory own; exit $$status
 
-check: venv  ## Formatting, lint, types, import rules and unit tests: what needs no root.
+lint: venv  ## Formatting, lint, types and import rules.
 	$(TOOLS)/ruff format --check .
 	$(TOOLS)/ruff check .
 	$(TOOLS)/mypy
 	$(TOOLS)/lint-imports
+
+check: lint  ## The same and unit tests: what needs no root.
 	$(PYTEST) -p no:cacheprovider -q -m "not root" tests/unit tests/histories tests/golden tests/conformance
 
 unit: venv
