@@ -14,7 +14,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from calico.datastore.api import Store
@@ -74,8 +74,7 @@ async def writing(store: Store, writes: int) -> str:
 
 
 async def listing(store: Store, entries: int) -> tuple[str, str]:
-    for number in range(entries):
-        await store.put(f"/e/{number:06}", VALUE, revision=None)
+    await filled(store, ((f"/e/{number:06}", VALUE) for number in range(entries)))
     spent: list[float] = []
     ticks: list[float] = []
 
@@ -114,22 +113,37 @@ async def latency(place: str, store: Store, watchers: int, events: int) -> tuple
     return tuple(f"{quantile(delays, share):.2f} ms" for share in (0.5, 0.99, 1.0))
 
 
+async def filled(store: Store, content: Iterable[tuple[str, bytes]]) -> None:
+    """Put all of ``content``, many at a time; not measured."""
+    rest = iter(content)
+
+    async def some() -> None:
+        for path, value in rest:
+            await store.put(path, value, revision=None)
+
+    await asyncio.gather(*(some() for _ in range(64)))
+
+
+def endpoint(number: int) -> tuple[str, bytes]:
+    """A workload endpoint, and where it is stored."""
+    made = WorkloadEndpoint(
+        metadata=Metadata(name=f"n-k8s-p{number}-eth0", namespace="shop", labels={"role": "web"}),
+        spec=WorkloadEndpointSpec(
+            orchestrator="k8s",
+            node="n",
+            pod=f"p{number}",
+            endpoint="eth0",
+            interface_name=f"cali{number:011x}",
+            ip_networks=[f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}/32"],
+            profiles=["shop"],
+        ),
+    )
+    return key_of(made).path, encode(made)
+
+
 async def endpoints(store: Store, count: int) -> str:
     """List workload endpoints as resources, decoded."""
-    for number in range(count):
-        endpoint = WorkloadEndpoint(
-            metadata=Metadata(name=f"n-k8s-p{number}-eth0", namespace="shop", labels={"role": "web"}),
-            spec=WorkloadEndpointSpec(
-                orchestrator="k8s",
-                node="n",
-                pod=f"p{number}",
-                endpoint="eth0",
-                interface_name=f"cali{number:011x}",
-                ip_networks=[f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}/32"],
-                profiles=["shop"],
-            ),
-        )
-        await store.create(key_of(endpoint).path, encode(endpoint))
+    await filled(store, map(endpoint, range(count)))
     spent: list[float] = []
     for _ in range(5):
         with timed(spent):
