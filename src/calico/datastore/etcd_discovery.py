@@ -74,7 +74,7 @@ def name_servers() -> list[tuple[str, int]]:
     ]
 
 
-async def _lookup(name: str, servers: Sequence[tuple[str, int]], timeout: float) -> list[Service]:  # noqa: ASYNC109
+async def _lookup(name: str, servers: Sequence[tuple[str, int]], timeout: float) -> list[Service]:  # noqa: ASYNC109 - per server
     """The SRV records of ``name`` from the first server that answers."""
     reasons = []
     for server in servers:

@@ -337,7 +337,7 @@ class _Rest:
             return "-j RETURN"
         if not self._chain:
             self._chain = self._writer._extra("rest", self.place)  # noqa: SLF001 - two halves of one thing
-            self._writer._write(self._chain, self._rules)  # noqa: SLF001
+            self._writer._write(self._chain, self._rules)  # noqa: SLF001 - as above
         return f"-g {self._chain}"
 
     def go(self) -> list[str]:
