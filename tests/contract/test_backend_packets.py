@@ -216,6 +216,22 @@ def test_ports_without_a_protocol_mean_all_that_have_ports(rig: Rig, family: Fam
     )
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["TCP", "any protocol"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_port_of_each_end_can_be_excluded(rig: Rig, family: Family, named: bool) -> None:
+    """Whoever excludes a source port and a destination port excludes either, not only both at once."""
+    away = [ast.Ports("destination", ((80, 80),), negate=True), ast.Ports("source", ((81, 81),), negate=True)]
+    protocol = [ast.Protocol(TCP)] if named else []
+    rig.load(table(family, {"filter-FORWARD": [rule(*protocol, *away, ast.Drop())]}))
+    probes = [
+        Probe("w1", "w2", family, TCP, sport=sport, dport=dport)
+        for sport, dport in ((81, 80), (82, 80), (81, 79), (82, 79))
+    ]
+
+    assert rig.passes(*probes) == [True, True, True, False]
+    assert rig.check() == []
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_matches_of_a_rule_must_hold(rig: Rig, family: Family) -> None:
     """Matches of one rule are ANDed, several on the same field too, positive and negated."""

@@ -75,6 +75,13 @@ def matches(family: Family) -> Iterator[tuple[ast.Match, ...]]:
         ast.InSet("destination", SET["net"], negate=True),
         ast.Ports("destination", ((85, 86),), negate=True),
     )
+    for low in (0, 80, 65535):
+        yield (
+            ast.Protocol(6),
+            ast.Ports("source", ((80, 80),), negate=True),
+            ast.Ports("destination", ((low, low),), negate=True),
+        )
+    yield (ast.Ports("destination", ((80, 80),), negate=True), ast.Ports("source", ((80, 80),), negate=True))
     yield (
         ast.Protocol(17),
         ast.InSet("source", SET["net"]),

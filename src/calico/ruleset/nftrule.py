@@ -12,7 +12,7 @@ expressions written here are the ones read back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from calico.model.address import Cidr
@@ -31,6 +31,7 @@ _CT_STATES: Final = {"invalid": 1, "established": 2, "related": 4, "new": 8, "un
 _CT_STATUS_DNAT: Final = 0x20
 _FIB_LOCAL: Final = 2
 _WORD: Final = 0xFFFFFFFF
+_LAST_PORT: Final = 65535
 _ADDRESS_FIELD: Final = {"source": "saddr", "destination": "daddr"}
 _PORT_FIELD: Final = {"source": "sport", "destination": "dport"}
 _IP: Final[dict[ast.TableFamily, str]] = {4: "ip", 6: "ip6", "arp": "arp"}
@@ -140,7 +141,7 @@ def _matches(
     )
     parts = []
     looked_up = False
-    for match in rule.matches:
+    for match in _apart(rule.matches):
         if isinstance(match, ast.Protocol) and not match.negate and implied:
             parts.append(_Part(f"meta l4proto {match.number}", []))
             continue
@@ -152,6 +153,29 @@ def _matches(
             parts.append(_Part(f"meta l4proto {{ {numbers} }}", [_equal(_meta("l4proto"), right)]))
         parts.append(_match(match, family, protocol))
     return parts
+
+
+def _apart(matches: Sequence[ast.Match]) -> Iterator[ast.Match]:
+    """The same matches, so that no port of either end is excluded by number beside one of the other end.
+
+    nft (1.0.6 at least) makes one comparison of such two, which then holds unless both ports are the excluded ones. Of
+    the second, all other ports are asked for.
+    """
+    excluded: set[ast.End] = set()
+    for match in matches:
+        if not (isinstance(match, ast.Ports) and match.negate):
+            yield match
+            continue
+        ranges = merged(match.ranges)
+        (low, high), others = ranges[0], ranges[1:]
+        if others or low != high:
+            yield match
+        elif excluded - {match.end}:
+            around = ((0, low - 1), (low + 1, _LAST_PORT))
+            yield ast.Ports(match.end, tuple(pair for pair in around if pair[0] <= pair[1]))
+        else:
+            excluded.add(match.end)
+            yield match
 
 
 def _match(match: ast.Match, family: ast.TableFamily, protocol: int | None) -> _Part:
