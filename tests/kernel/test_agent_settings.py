@@ -260,6 +260,7 @@ def test_nothing_changes_while_the_store_is_locked(world: World) -> None:
         eventually(lambda: world.host.status()["store"]["held"] >= 3, what="the changes are held back")
         assert reaches(world.a, B4)
         assert not reaches(world.a, HOST4, wait=0.3)
+        assert settings(world.host) == {}, "the status has the settings in force, not those that wait"
         sent, lost = meanwhile()
     assert sent > 5
     assert lost == 0

@@ -33,7 +33,7 @@ from calico.desired import EndpointId
 from calico.model import codec
 from calico.model.fact import InSync
 from calico.model.keys import ROOT, Key, kind_prefix
-from calico.model.settings_sources import Source
+from calico.model.settings_sources import Resolved, Source
 from calico.programming.backend import Backend
 from calico.programming.links import Links
 from calico.programming.monitor import Monitor
@@ -75,7 +75,8 @@ class Life:
         kind = "nftables" if self._backend.name == "nftables" else "iptables"
         self._directives = Directives(circumstances.node, kind, circumstances.local)
         self._shortfalls = Shortfalls(circumstances.node)
-        self._settings = self._directives.resolved.settings
+        self._resolved = self._directives.resolved
+        self._settings = self._resolved.settings
         self._gate = Gate(self._directives, self._settings)
         self.loop = self._make_loop()
 
@@ -179,7 +180,7 @@ class Life:
     def report(self) -> dict[str, Any]:
         """How this life goes: plain data."""
         report = self.loop.report()
-        resolved = self._directives.resolved
+        resolved = self._in_force()
         bad = [f"{path} cannot be read: {why}" for path, why in sorted(self._stream.bad.items())]
         return {
             **report,
@@ -189,6 +190,12 @@ class Life:
             "noEffect": [*resolved.idle, *self._shortfalls.sentences()],
             "store": self._store(),
         }
+
+    def _in_force(self) -> Resolved:
+        """What this life goes by: other settings that the store has by now are for the next one, or wait for its unlocking."""
+        if self._directives.resolved.settings == self._settings:
+            self._resolved = self._directives.resolved
+        return self._resolved
 
     async def prove(self, endpoint: object) -> dict[str, Any]:
         """Whether the kernel holds what the store means for ``endpoint``: [kind, namespace, name]. Plain data."""
