@@ -67,6 +67,7 @@ def matches(family: Family, place: int) -> st.SearchStrategy[tuple[ast.Match, ..
         st.just(()),
         st.builds(ast.Protocol, number, negate).map(lambda match: (match,)),
         st.tuples(st.builds(ast.Protocol, number), st.builds(ast.Ports, end, ranges, negate)),
+        st.tuples(st.builds(ast.Protocol, number), *[st.builds(ast.Ports, end, ranges, negate)] * 2),
         st.builds(ast.PortInSet, end, st.just(sets["port"]), negate).map(lambda match: (match,)),
         st.builds(ast.Icmp, icmp, st.sampled_from([None, 0, 1]), negate).map(lambda match: (match,)),
     )
@@ -164,7 +165,7 @@ def as_packet(probe: Probe) -> Packet:
 @given(tables(4), tables(6))
 @settings(
     max_examples=25,
-    phases=[Phase.generate, Phase.shrink],
+    phases=[Phase.generate],  # to shrink on the kernel takes minutes; the failure names both tables
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 def test_rulesets_mean_what_the_interpreter_says(rig: Rig, four: ast.Table, six: ast.Table) -> None:

@@ -38,7 +38,7 @@ def test_packets_pass_where_the_evaluator_says(rig: Rig) -> None:
     @settings(
         max_examples=15,
         deadline=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],  # to shrink on the kernel takes minutes; the failure names all resources
         suppress_health_check=[HealthCheck.too_slow],
     )
     def judged_alike(resources: Resources) -> None:
