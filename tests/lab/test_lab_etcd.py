@@ -12,7 +12,7 @@ from calico.datastore.etcd_settings import EtcdSettings
 from calico.lab import members, processes
 from calico.lab.state import LabDirectory
 from support.etcd import needs_etcd
-from support.lab import ISOLATE, Lab, pings, until
+from support.lab import ISOLATE, Lab, pings, small_lab, until
 from support.netns import needs_root
 
 pytestmark = [pytest.mark.root, needs_root, needs_etcd]
@@ -21,18 +21,8 @@ pytestmark = [pytest.mark.root, needs_root, needs_etcd]
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two racks with one host each, two tenants on each, the bare-metal host, and three members."""
-    made = Lab(tmp_path_factory.mktemp("e"), f"t{os.getpid()}e")
-    try:
-        shown = made.calicoctl(
-            *("lab", "up", "--name", made.name, "--racks", "2", "--hosts", "1", "--workloads", "2"),
-            *("--datastore", "etcd"),
-        ).stdout
-        assert "all as policy says" in shown
+    with small_lab(tmp_path_factory.mktemp("e"), "e", "--datastore", "etcd") as made:
         yield made
-    finally:
-        made.calicoctl("lab", "down")
-        assert made.spaces() == []
-        assert list(made.root.iterdir()) == [] if made.root.exists() else True
 
 
 def directory(lab: Lab) -> LabDirectory:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.lab import ISOLATE, Lab, pings, until
+from support.lab import ISOLATE, Lab, pings, small_lab, until
 from support.netns import needs_root
 
 pytestmark = [pytest.mark.root, needs_root]
@@ -44,17 +44,8 @@ spec:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two racks with one host each, two tenants on each, and the bare-metal host."""
-    made = Lab(tmp_path_factory.mktemp("w"), f"t{os.getpid()}w")
-    try:
-        shown = made.calicoctl(
-            *("lab", "up", "--name", made.name, "--racks", "2", "--hosts", "1", "--workloads", "2")
-        ).stdout
-        assert "all as policy says" in shown
+    with small_lab(tmp_path_factory.mktemp("w"), "w") as made:
         yield made
-    finally:
-        made.calicoctl("lab", "down")
-        assert made.spaces() == []
-        assert list(made.root.iterdir()) == [] if made.root.exists() else True
 
 
 def test_the_lab_says_that_it_is_well(lab: Lab) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ class Lab:
 
     def spaces(self) -> list[str]:
         return [name for name in namespaces.existing() if name.startswith(namespace(self.name, ""))]
+
+
+@contextlib.contextmanager
+def small_lab(directory: Path, mark: str, *options: str) -> Iterator[Lab]:
+    """Two racks with one host each, two tenants on each, and the bare-metal host; gone without a trace at the end."""
+    made = Lab(directory, f"t{os.getpid()}{mark}")
+    size = ("--racks", "2", "--hosts", "1", "--workloads", "2")
+    try:
+        assert (
+            "all as policy says" in made.calicoctl("lab", "up", "--name", made.name, *size, *options).stdout
+        )
+        yield made
+    finally:
+        made.calicoctl("lab", "down")
+        assert made.spaces() == []
+        assert list(made.root.iterdir()) == [] if made.root.exists() else True
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:

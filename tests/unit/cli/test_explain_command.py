@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from click.testing import CliRunner, Result
 
 from calico.cli.explanation import Proof
-from calico.cli.main import root
 from calico.cli.proof import read
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl
 
 WORLD = """\
 apiVersion: projectcalico.org/v3
@@ -58,12 +54,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "world.yaml").write_text(WORLD)
     (tmp_path / "tests.yaml").write_text(TESTS)
-
-    def calicoctl(*words: str, stdin: str = "", status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, input=stdin, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
     return calicoctl
 
 

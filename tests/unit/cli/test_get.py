@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
-from calico.cli.main import root
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl_in
 
 HEAD = "---\napiVersion: projectcalico.org/v3\n"
 WORLD = f"""\
@@ -38,17 +34,7 @@ metadata: {{name: host-3}}
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run calicoctl on a store that holds ``WORLD``."""
-    for variable, place in (("DATA", "data"), ("RUN", "run"), ("CONFIG", "etc")):
-        monkeypatch.setenv(f"CALICO_{variable}_DIR", str(tmp_path / place))
-    for variable in ("DATASTORE_TYPE", "CALICO_SQLITE_PATH", "ETCD_ENDPOINTS"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def calicoctl(*words: str, stdin: str = "", status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, input=stdin, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
+    calicoctl = calicoctl_in(tmp_path, monkeypatch)
     calicoctl("apply", "-f", "-", stdin=WORLD)
     return calicoctl
 

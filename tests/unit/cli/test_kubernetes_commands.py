@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from calico.cli.main import root
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl_in
 
 MANIFEST = """\
 apiVersion: v1
@@ -76,18 +73,7 @@ NAMES = {
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run calicoctl in a directory of its own."""
-    for variable, place in (("DATA", "data"), ("RUN", "run"), ("CONFIG", "etc")):
-        monkeypatch.setenv(f"CALICO_{variable}_DIR", str(tmp_path / place))
-    for variable in ("DATASTORE_TYPE", "CALICO_SQLITE_PATH", "ETCD_ENDPOINTS"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def calicoctl(*words: str, stdin: str = "", status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, input=stdin, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
-    return calicoctl
+    return calicoctl_in(tmp_path, monkeypatch)
 
 
 def names(result: Result) -> list[str]:

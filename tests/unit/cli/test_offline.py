@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from calico.cli.main import root
 from calico.model import codec
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl
 
 HEAD = "---\napiVersion: projectcalico.org/v3\n"
 TIER = f"{HEAD}kind: Tier\nmetadata: {{name: security}}\nspec: {{order: 1}}\n"
@@ -28,12 +24,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setenv(f"CALICO_{variable}_DIR", "/proc/none")
     monkeypatch.setenv("DATASTORE_TYPE", "kubernetes")
     monkeypatch.chdir(tmp_path)
-
-    def calicoctl(*words: str, stdin: str = "", status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, input=stdin, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
     return calicoctl
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from calico.cli.main import root
 from calico.datastore.sqlite import SQLiteStore
 from calico.model import codec
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl_in
 
 TIER = """\
 apiVersion: projectcalico.org/v3
@@ -47,18 +44,7 @@ spec:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run calicoctl in a directory of its own."""
-    for variable, place in (("DATA", "data"), ("RUN", "run"), ("CONFIG", "etc")):
-        monkeypatch.setenv(f"CALICO_{variable}_DIR", str(tmp_path / place))
-    monkeypatch.delenv("DATASTORE_TYPE", raising=False)
-    monkeypatch.delenv("CALICO_SQLITE_PATH", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def calicoctl(*words: str, stdin: str = "", status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, input=stdin, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
-    return calicoctl
+    return calicoctl_in(tmp_path, monkeypatch)
 
 
 def _names(result: Result) -> list[str]:

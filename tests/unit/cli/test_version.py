@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
 
 import calico
 from calico.cli.compatibility import mismatch, refuse_mismatch, remark
@@ -19,8 +17,7 @@ from calico.datastore.api import Denied, Entry, StoreError, Unavailable
 from calico.datastore.memory import MemoryStore
 from calico.datastore.sqlite import SQLiteStore
 from calico.model.keys import Key
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl_in
 
 CLIENT = f"Client Version:    v{calico.__version__}\n"
 
@@ -28,17 +25,7 @@ CLIENT = f"Client Version:    v{calico.__version__}\n"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run calicoctl in a directory of its own."""
-    for variable, place in (("DATA", "data"), ("RUN", "run"), ("CONFIG", "etc")):
-        monkeypatch.setenv(f"CALICO_{variable}_DIR", str(tmp_path / place))
-    for variable in ("DATASTORE_TYPE", "CALICO_SQLITE_PATH", "ETCD_ENDPOINTS"):
-        monkeypatch.delenv(variable, raising=False)
-
-    def calicoctl(*words: str, status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
-    return calicoctl
+    return calicoctl_in(tmp_path, monkeypatch)
 
 
 def _cluster(tmp_path: Path, spec: object) -> None:

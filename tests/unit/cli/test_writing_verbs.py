@@ -6,15 +6,13 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from calico.cli import difference
-from calico.cli.main import COMMANDS, root
+from calico.cli.main import COMMANDS
 from calico.cli.progress import Progress
 from calico.cli.session import Interrupted, with_batch
 from calico.cli.stores import Location
@@ -23,8 +21,7 @@ from calico.datastore.sqlite import SQLiteStore
 from calico.datastore.writing import Batch
 from calico.model.codec import load
 from calico.model.keys import Key
-
-Run = Callable[..., Result]
+from support.calicoctl import Run, calicoctl_in
 
 HEAD = "apiVersion: projectcalico.org/v3\n"
 TIER = """\
@@ -57,18 +54,7 @@ WRITING = ("apply", "create", "delete", "label", "patch", "replace")
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run calicoctl in a directory of its own."""
-    for variable, place in (("DATA", "data"), ("RUN", "run"), ("CONFIG", "etc")):
-        monkeypatch.setenv(f"CALICO_{variable}_DIR", str(tmp_path / place))
-    monkeypatch.delenv("DATASTORE_TYPE", raising=False)
-    monkeypatch.delenv("CALICO_SQLITE_PATH", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def calicoctl(*words: str, stdin: str = "", status: int = 0) -> Result:
-        result = CliRunner().invoke(root, words, input=stdin, prog_name="calicoctl")
-        assert result.exit_code == status, (result.output, result.exception)
-        return result
-
-    return calicoctl
+    return calicoctl_in(tmp_path, monkeypatch)
 
 
 def shown(run: Run, *words: str) -> dict[str, Any]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from calico.cli.main import root
 from calico.datastore.sqlite import SQLiteStore
 from calico.model import codec
 from calico.model.keys import KINDS, ROOT, key_of
 from calico.model.resource import Resource
 from calico.model.validation import defaulted
+from support.calicoctl import Run, calicoctl_in
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 POLICY_TESTS = EXAMPLES / "tests"
@@ -29,19 +27,11 @@ MADE_BY_THE_SYSTEM = {
     "StagedKubernetesNetworkPolicy",
 }  # fmt: skip
 
-Run = Callable[..., Result]
-
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run calicoctl on a store of its own."""
-    for variable in ("DATA", "RUN", "CONFIG"):
-        monkeypatch.setenv(f"CALICO_{variable}_DIR", str(tmp_path / variable))
-
-    def call(*words: str) -> Result:
-        return CliRunner().invoke(root, ["--datastore-path", str(tmp_path / "calico.db"), *words])
-
-    return call
+    return calicoctl_in(tmp_path, monkeypatch)
 
 
 def stored(path: Path) -> dict[str, bytes]:
@@ -69,24 +59,20 @@ def bare(resource: Resource) -> tuple[object, ...]:
 def test_an_example_applies_reads_back_equal_and_deletes(manifest: Path, run: Run, tmp_path: Path) -> None:
     """What is applied is what is read, and after its deletion the store holds what it held before."""
     written = [defaulted(each) for each in codec.load(manifest.read_text(), str(manifest))]
-    database = tmp_path / "calico.db"
+    database = tmp_path / "data" / "calico.db"
     run("apply", "-f", str(EXAMPLES / "lab" / "isolate-bank.yaml"))
     run("delete", "-f", str(EXAMPLES / "lab" / "isolate-bank.yaml"))
     before = stored(database)
 
-    applied = run("apply", "-f", str(manifest))
-    assert applied.exit_code == 0, applied.output
-    again = run("apply", "-f", str(manifest))
-    assert again.exit_code == 0, again.output
+    run("apply", "-f", str(manifest))
+    run("apply", "-f", str(manifest))
 
     for output in ("yaml", "json"):
         got = run("get", "-f", str(manifest), "-o", output)
-        assert got.exit_code == 0, got.output
         read = {key_of(each): bare(each) for each in codec.load(got.stdout)}
         assert read == {key_of(each): bare(each) for each in written}
 
-    deleted = run("delete", "-f", str(manifest))
-    assert deleted.exit_code == 0, deleted.output
+    run("delete", "-f", str(manifest))
     assert stored(database) == before
 
 
@@ -108,5 +94,4 @@ def test_policy_tests_pass_as_their_first_lines_say(
     monkeypatch.chdir(EXAMPLES.parent)
     (line,) = (line for line in path.read_text().splitlines() if line.startswith("#   calicoctl test "))
     result = run(*line.split()[2:])
-    assert result.exit_code == 0, result.output
     assert result.stdout.endswith(" passed\n")
