@@ -176,7 +176,7 @@ async def _disown(store: Store, entry: Entry, block: IPAMBlock) -> None:
     if blocks.is_empty(block):
         await store.delete(entry.path, revision=entry.revision)
         return
-    orphan = codec.encode(structs.replace(block, affinity=None))
+    orphan = codec.encode(structs.replace(block, affinity=None, sequence_number=block.sequence_number + 1))
     await store.put(entry.path, carried_bytes(entry.value, orphan, IPAMBlock), revision=entry.revision)
 
 

@@ -16,7 +16,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
 
@@ -145,13 +144,14 @@ class Client:
         self, family: Family, count: int, handle: str, attributes: Mapping[str, str]
     ) -> list[Cidr]:
         pools = await self._pools(family)
+        own = await self._own_blocks(family)
         taken: list[Cidr] = []
         if not pools:
             _log.warning(
                 "no pool of IPv%d may be used by node %s: no address for %s", family, self._node, handle
             )
             return taken
-        for cidr in plan.own_blocks(pools, await self._own_blocks(family)):
+        for cidr in plan.own_blocks(pools, own):
             taken += await self._take(cidr, count - len(taken), handle, attributes)
             if len(taken) == count:
                 return taken
@@ -229,44 +229,50 @@ class Client:
         return None
 
     async def _claim_block(self, cidr: Cidr) -> bool:
-        """Make the block ``cidr`` this host's, from whatever stage the claim is in; False if another has it."""
+        """Make the block ``cidr`` this host's, from whatever stage the claim is in; False if another has it.
+
+        The claim is looked at before the block, and confirmed only if nobody has changed it since: whoever gives a
+        block up changes the claim first.
+        """
         affinity = Key("BlockAffinity", str(cidr), self._owner).path
         path = Key("IPAMBlock", str(cidr)).path
         for _ in range(ATTEMPTS):
-            with suppress(Conflict):  # this host began before, or another client of it is at it now
-                await self._store.create(affinity, codec.encode(BlockAffinity(state="pending")))
-            stored = await self._block(cidr)
-            if stored is None:
-                try:
+            try:
+                pending = await self._begin(affinity)
+                stored = await self._block(cidr)
+                if stored is None:
                     await self._store.create(path, codec.encode(self._new_block(cidr)))
-                except Conflict:
-                    continue  # somebody was faster: look who
-            elif stored.value.affinity != self._owner:
-                await self._abandon(affinity)
-                return False
-            if await self._confirm(affinity):
-                return True
+                elif stored.value.affinity != self._owner:
+                    await self._abandon(affinity)
+                    return False
+                elif pending is not None:
+                    # Somebody may be about to delete the block as it was when the claim was given up.
+                    kept = structs.replace(stored.value, sequence_number=stored.value.sequence_number + 1)
+                    await self._store.put(path, _over(stored.raw, kept), revision=stored.revision)
+                if pending is not None:
+                    confirmed = _over(pending.value, BlockAffinity(state="confirmed"))
+                    await self._store.put(affinity, confirmed, revision=pending.revision)
+            except Conflict:
+                continue  # somebody was faster: look who
+            return True
         raise Contended(affinity)
+
+    async def _begin(self, affinity: str) -> Entry | None:
+        """The claim, pending from now on; None if it is confirmed. Conflict: look again."""
+        entry = await self._store.get(affinity)
+        value = codec.encode(BlockAffinity(state="pending"))
+        if entry is None:
+            return Entry(affinity, value, await self._store.create(affinity, value))
+        state = _decode(affinity, entry.value, BlockAffinity).state
+        if state == "pendingDeletion":
+            value = _over(entry.value, BlockAffinity(state="pending"))
+            return Entry(affinity, value, await self._store.put(affinity, value, revision=entry.revision))
+        return entry if state == "pending" else None
 
     def _new_block(self, cidr: Cidr) -> IPAMBlock:
         now = self._clock()
         moment = datetime.fromtimestamp(now // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return blocks.create(cidr, self._owner, sequence_number=now, claimed_at=moment)
-
-    async def _confirm(self, affinity: str) -> bool:
-        """Whether the affinity is confirmed now; False means that somebody changed it, so look again."""
-        entry = await self._store.get(affinity)
-        if entry is None:
-            return False
-        if _decode(affinity, entry.value, BlockAffinity).state == "confirmed":
-            return True
-        try:
-            await self._store.put(
-                affinity, _over(entry.value, BlockAffinity(state="confirmed")), revision=entry.revision
-            )
-        except Conflict:
-            return False
-        return True
 
     async def _abandon(self, affinity: str) -> None:
         """Take a pending affinity back."""
