@@ -114,8 +114,6 @@ def test_what_is_no_report_is_refused(content: bytes) -> None:
 
 def test_a_report_that_is_blind_says_so() -> None:
     """What could not be read may own what looks leaked."""
-    from calico.model.keys import Key
-
     assert not parse(_report(_leaking()), "f").blind
     broken = _leaking().add((Key("WorkloadEndpoint", "x", "shop"), b"{"))
     assert parse(_report(broken), "f").blind
