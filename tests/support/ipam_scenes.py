@@ -20,7 +20,7 @@ from calico.datastore.memory import MemoryStore
 from calico.datastore.typed import Resources
 from calico.ipam import cascade
 from calico.ipam.client import Client, IPAMError
-from calico.model.address import parse_cidr
+from calico.model.address import Cidr, parse_cidr
 from calico.model.keys import Key, key_of
 from calico.model.resource import Resource
 from support.ipam_faults import Call, Chooser, Fate, PerilousStore, Turns, run_by, told
@@ -82,13 +82,17 @@ class Process:
 Act = Callable[[Process], Awaitable[None]]
 
 
+async def take(client: Client, handle: str, node: str, ipv4: int = 1, ipv6: int = 0) -> Sequence[Cidr]:
+    """Addresses for a workload on ``node``; as many as there are."""
+    return await client.auto_assign(ipv4, ipv6, handle, {"node": node})
+
+
 def assign(handle: str, ipv4: int = 1, ipv6: int = 0) -> Act:
     """Addresses for a new workload."""
 
     async def act(process: Process) -> None:
         with process.about(handle):
-            taken = await process.ipam.auto_assign(ipv4, ipv6, handle, {"node": process.node})
-            process.company.ledger.promise(handle, taken)
+            process.company.ledger.promise(handle, await take(process.ipam, handle, process.node, ipv4, ipv6))
 
     return act
 
@@ -180,7 +184,7 @@ async def _clear_up(store: Store, company: Company, nodes: Sequence[str]) -> Non
     for name in nodes:
         if await store.get(Key("Node", name).path):
             next_start = Client(store, name, clock=company.clock)
-            await next_start.auto_assign(1, 1, f"start-{name}", {"node": name})
+            await take(next_start, f"start-{name}", name, 1, 1)
             await next_start.release_by_handle(f"start-{name}")
         else:
             await _delete(store, "Node", name)
