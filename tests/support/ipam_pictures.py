@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from calico.datastore.api import Entry
+from calico.datastore.api import Entry, Store
 from calico.ipam.picture import Picture, picture
 from calico.model import codec
 from calico.model.address import WIDTH, parse_cidr
@@ -140,3 +140,9 @@ def sound() -> Content:
         )
         .workload("web", "a", "10.65.0.0")
     )
+
+
+async def fill(store: Store, content: Content) -> None:
+    """Put everything into ``store``, over what is there."""
+    for entry in content.entries.values():
+        await store.put(entry.path, entry.value, revision=None)

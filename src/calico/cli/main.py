@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "delete": ("calico.cli.resources:delete", "Delete resources by file or by name."),
     "explain": ("calico.cli.explain:explain", "Say why a flow is allowed or denied."),
     "get": ("calico.cli.get:get", "Show resources."),
+    "ipam": ("calico.cli.ipam:ipam", "Look at addresses, pools and blocks, and put them in order."),
     "label": ("calico.cli.label:label", "Set or remove labels of a resource."),
     "patch": ("calico.cli.patch:patch", "Change some fields of a resource."),
     "replace": ("calico.cli.resources:replace", "Replace resources that exist by files."),
@@ -48,7 +49,6 @@ ELSEWHERE: Final = {
     "diff": "'calicoctl apply -f FILE --diff' shows what would change",
     "edit": "write 'calicoctl get KIND NAME -o yaml' to a file and 'calicoctl replace -f' it, or use 'calicoctl patch'",
     "export": "'calicoctl datastore migrate export' or 'calicoctl backup' write everything",
-    "ipam": "'calicoctl get ipamblocks' and 'get ipamhandles' show which addresses are taken",
     "node": "'calicoctl agent status' shows a host's BGP sessions, and 'calicoctl agent' runs what a host needs",
 }
 """Commands of Calico's own program and of kubectl that are not here, and what does their work."""
