@@ -7,6 +7,7 @@ STAMP   := $(VENV)/.installed
 TOOLS   := $(VENV)/bin
 OWNER   := $(shell stat -c %u:%g .)
 LAB     ?= lab
+WORKERS ?= $(shell n=$$(nproc); [ $$n -gt 2 ] || n=2; [ $$n -lt 4 ] || n=4; echo $$n)
 PYTEST  := $(TOOLS)/python -m pytest
 
 export PYTHONDONTWRITEBYTECODE = 1
@@ -18,8 +19,9 @@ lab: system venv own  ## Build the virtual data centre and leave it running.
 	$(TOOLS)/calicoctl lab up --name $(LAB) $(ARGS)
 
 test: system venv own  ## Run every test, kernel and lab tests included (needs root).
-	@scratch=$$(mktemp -d); export XTABLES_LOCKFILE=$$scratch/xtables.lock; \
-	$(PYTEST) -p no:cacheprovider --basetemp=$$scratch/tests $(ARGS); status=$$?; \
+	@scratch=$$(mktemp -d -t c.XXXXX); export XTABLES_LOCKFILE=$$scratch/xtables.lock; \
+	$(PYTEST) -p no:cacheprovider -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		--basetemp=$$scratch/t $(ARGS); status=$$?; \
 	rm -rf $$scratch; $(MAKE) --no-print-directory own; exit $$status
 
 lint: venv  ## Formatting, lint, types and import rules.
