@@ -40,7 +40,7 @@ def split(location: Location, number: int, cidr: str | None, name: str | None) -
 
     if (cidr is None) == (name is None):
         raise click.UsageError("say which pool: either --name POOL or --cidr CIDR")
-    done = with_store(location, lambda client: _split(client, number, cidr, name), make=False)
+    done = with_store(location, lambda client: split_pool(client, number, cidr, name), make=False)
     click.echo(f"IP Pool {done.delete} was successfully split into {number} smaller pools.")
     for part in done.parts:
         click.echo(f"Created {part.metadata.name} with CIDR {part.spec.cidr}.")
@@ -49,7 +49,8 @@ def split(location: Location, number: int, cidr: str | None, name: str | None) -
     )
 
 
-async def _split(client: Resources, number: int, cidr: str | None, name: str | None) -> Split:
+async def split_pool(client: Resources, number: int, cidr: str | None, name: str | None) -> Split:
+    """Do all steps that are left. Where it is broken off, another call goes on; an error of the command else."""
     from contextlib import suppress
 
     from calico.cli.problems import Failure

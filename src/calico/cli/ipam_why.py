@@ -113,7 +113,9 @@ def _verdict(found: Account) -> str:
     match found.state:
         case "allocated":
             alive = found.life.alive if found.life is not None else None
-            return f"is given to {_owner(found)}" + (", who is gone: it is leaked" if alive is False else "")
+            return f"is given to {_owner(found)}" + (
+                ", who does not use it: leaked, unless it was given just now" if alive is False else ""
+            )
         case "cooling":
             return "was released, and cools down: it is nobody's, and not given again yet"
         case "reserved":

@@ -174,7 +174,7 @@ def test_an_export_and_a_backup_are_looked_into(run: Run, put: Fill, tmp_path: P
     (tmp_path / "data" / "calico.db").unlink()
     for file in ("everything", "saved"):
         assert "found 1 problems" in run("ipam", "check", "-f", file).stdout
-        assert "is leaked" in run("ipam", "why", "10.65.0.5", "-f", file).stdout
+        assert "leaked, unless" in run("ipam", "why", "10.65.0.5", "-f", file).stdout
         assert "IP Pool" in run("ipam", "show", "-f", file).stdout
     assert "No such file" in run("ipam", "show", "-f", "none", status=1).stderr
     (tmp_path / "other").write_bytes(b"\xff\xfe")
@@ -244,7 +244,7 @@ def test_why_tells_everything_of_a_leaked_address(run: Run, put: Fill) -> None:
     """A sentence first; then owner, handle, node, time and request, block, lender and pool."""
     put(leaking())
     assert run("ipam", "why", "10.65.0.5").stdout == (
-        "10.65.0.5 is given to shop/old, who is gone: it is leaked\n"
+        "10.65.0.5 is given to shop/old, who does not use it: leaked, unless it was given just now\n"
         "  alive     no: shop/old is gone: there is no endpoint or pod of that name\n"
         "  handle    h.gone\n"
         "  node      b\n"
@@ -268,8 +268,8 @@ def test_why_tells_everything_of_a_leaked_address(run: Run, put: Fill) -> None:
         ("192.0.2.1", ["is in no pool, so IPAM does not give it"]),
         ("10.65.0.8", ["was released, and cools down", "given again from 2"]),
         ("10.65.0.9", ["is given to virtual machine shop/vm\n", "unknown: it is kept for"]),
-        ("10.65.0.10", ["is given to node b as ipip, who is gone"]),
-        ("10.65.0.11", ["is given to handle h.bare, who is gone"]),
+        ("10.65.0.10", ["is given to node b as ipip, who does not use it"]),
+        ("10.65.0.11", ["is given to handle h.bare, who does not use it"]),
         ("172.16.0.1", ["which is nobody's", "none: the pool that the block came from is gone"]),
         ("10.65.5.5", ["Workload(shop/thief) uses it, though IPAM gave it to nobody"]),
     ],
