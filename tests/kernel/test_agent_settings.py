@@ -104,7 +104,7 @@ def opens(world: World, port: int) -> bool:
 
     def connect() -> bool:
         try:
-            with socket.create_connection((HOST4, port), timeout=0.4):
+            with socket.create_connection((HOST4, port), timeout=1.0):
                 return True
         except TimeoutError:
             return False

@@ -48,7 +48,7 @@ def pinging(source: Namespace, address: str) -> Iterator[Callable[[], tuple[int,
 
     def finish() -> tuple[int, int]:
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=10)
+        process.wait(timeout=40)
         reader.join()
         answered = {int(found[1]) for line in lines if (found := re.search(r"icmp_seq=(\d+) ttl", line))}
         return len(answered), max(answered, default=0) - len(answered)

@@ -122,7 +122,7 @@ class Following:
 
     def end(self, number: int = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=40)
 
 
 def tables(host: Host) -> str:
@@ -379,7 +379,7 @@ def test_nothing_is_said_where_nothing_is_dropped(world: World, tmp_path: Path) 
     """Allowed flows leave no line, and the command ends by itself when its time is over."""
     with following(world, tmp_path, "--duration", "1") as drops:
         assert reaches(world.b, A4)
-        assert drops.process.wait(timeout=10) == 0
+        assert drops.process.wait(timeout=40) == 0
         assert drops.lines() == []
     assert (tmp_path / "errors").read_text() == ""
 
@@ -404,7 +404,7 @@ def test_the_command_ends_after_as_many_flows_as_asked_for(world: World, tmp_pat
     with following(world, tmp_path, "--count", "2") as drops:
         send_udp(world.a, B4, 53)
         assert not reaches(world.a, B4, wait=0.3)
-        assert drops.process.wait(timeout=10) == 0
+        assert drops.process.wait(timeout=40) == 0
         assert len(drops.lines()) == 2
 
 

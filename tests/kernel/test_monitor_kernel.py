@@ -46,8 +46,8 @@ def monitor(inside: Namespace) -> Iterator[Monitor]:
 
 
 def heard(monitor: Monitor) -> Changes:
-    """The next report; an empty one if there is none within five seconds."""
-    deadline = time.monotonic() + 5
+    """The next report; an empty one if there is none within twenty seconds."""
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         select.select(monitor.filenos(), [], [], deadline - time.monotonic())
         report = monitor.read()

@@ -126,7 +126,7 @@ def tcp(
     listener = stack.enter_context(
         server.call(lambda: socket.create_server(("", listen or port), family=AF[family]))
     )
-    near = stack.enter_context(client.call(lambda: socket.create_connection((address, port), timeout=5)))
+    near = stack.enter_context(client.call(lambda: socket.create_connection((address, port), timeout=20)))
     listener.settimeout(5)
     far, _ = listener.accept()
     stack.enter_context(far)

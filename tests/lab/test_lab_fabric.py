@@ -24,7 +24,7 @@ def quiet(_: object, __: object = None) -> None:
     """Progress that nobody wants to hear."""
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come to be within {seconds} s"

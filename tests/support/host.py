@@ -27,7 +27,7 @@ GATEWAY_MAC = "ee:ee:ee:ee:ee:ee"
 GATEWAY_V6 = "fe80::ecee:eeff:feee:eeee"
 
 
-def eventually(condition: Callable[[], T], *, within: float = 15.0, what: str = "the condition") -> T:
+def eventually(condition: Callable[[], T], *, within: float = 40.0, what: str = "the condition") -> T:
     """The first true value of ``condition``, polled; a failure that says what did not come true."""
     deadline = time.monotonic() + within
     while True:
@@ -123,7 +123,7 @@ class Host:
         """End the agent as an operator does; its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(timeout=20)
+        status = self.process.wait(timeout=40)
         self.process = None
         return status
 
@@ -250,7 +250,7 @@ def pinging(
 
     def finish() -> tuple[int, int]:
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=40)
         summary = next(line for line in out.splitlines() if "packets transmitted" in line)
         sent, received = (int(part.split()[0]) for part in summary.split(", ")[:2])
         return sent, sent - received

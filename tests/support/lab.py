@@ -90,7 +90,7 @@ def small_lab(directory: Path, mark: str, *options: str) -> Iterator[Lab]:
         assert list(made.root.iterdir()) == [] if made.root.exists() else True
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come to be within {seconds} s"
