@@ -84,7 +84,7 @@ def agreed(reports: Iterable[Report]) -> Leaks:
     handles: dict[str, str] | None = None
     for report in reports:
         found = {
-            each.ip: Leak(each.ip, each.handle, each.sequence_number)
+            each.ip: Leak(each.ip, each.handle, each.sequence_number or None)  # Calico writes 0 for none
             for several in report.allocations.values()
             for each in several or ()
             if not each.in_use
