@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from calico.cli.main import root as calicoctl_group
-from calico.datastore.access import AGENT, OPERATOR, READER
+from calico.datastore.access import AGENT, HOST_ENDPOINTS, OPERATOR, READER
 from calico.datastore.api import Denied, TooOld
 from calico.datastore.etcd import EtcdStore
 from calico.datastore.etcd_settings import EtcdSettings
@@ -36,7 +36,7 @@ pytestmark = needs_etcd
 T = TypeVar("T")
 PATIENCE = 60.0
 # In the order in which the script asks for their passwords.
-USERS = {"host-1": AGENT, "host-2": AGENT, "alice": OPERATOR, "board": READER}
+USERS = {"host-1": AGENT, "host-2": AGENT, "keeper": HOST_ENDPOINTS, "alice": OPERATOR, "board": READER}
 STRANGER = "host-9"
 """An agent of another cluster in the same etcd."""
 OTHER = "/other"

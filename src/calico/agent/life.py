@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from calico.agent.announcer import Announcer
 from calico.agent.directives import Directives, Gate
+from calico.agent.hostendpoints import HostEndpoints
 from calico.agent.loop import Loop, Parts
 from calico.agent.others import Others
 from calico.agent.shortfalls import Shortfalls
@@ -75,6 +76,7 @@ class Life:
         kind = "nftables" if self._backend.name == "nftables" else "iptables"
         self._directives = Directives(circumstances.node, kind, circumstances.local)
         self._shortfalls = Shortfalls(circumstances.node)
+        self._host_endpoints = HostEndpoints(circumstances.node, lambda key: key.path in self._stream.bad)
         self._resolved = self._directives.resolved
         self._settings = self._resolved.settings
         self._gate = Gate(self._directives, self._settings)
@@ -116,6 +118,7 @@ class Life:
                 await self._learn_settings(store)
                 group.create_task(self.loop.run(), name="loop")
                 group.create_task(self._read_store(store), name="store")
+                group.create_task(self._host_endpoints.run(store), name="host endpoints")
                 group.create_task(_watch_kernel(self.loop), name="kernel")
         finally:
             await store.close()
@@ -165,7 +168,9 @@ class Life:
             for item in batch:
                 if not isinstance(item, InSync):
                     self._shortfalls.take(item)
-            self.loop.receive(self._gate.through(batch))
+            passed = self._gate.through(batch)
+            self.loop.receive(passed)
+            self._host_endpoints.take(passed)
             # A long listing comes in many batches: let the loop answer questions in between.
             await asyncio.sleep(0)
         raise RuntimeError("the stream of facts ended")
@@ -182,9 +187,13 @@ class Life:
         report = self.loop.report()
         resolved = self._in_force()
         bad = [f"{path} cannot be read: {why}" for path, why in sorted(self._stream.bad.items())]
+        endpoints = self._host_endpoints
+        errors = report["errors"] | ({"host endpoints": endpoints.error} if endpoints.error else {})
         return {
             **report,
-            "problems": [*report["problems"], *bad],
+            "errors": errors,
+            "programmed": report["programmed"] and not errors,
+            "problems": [*report["problems"], *bad, *endpoints.problems],
             "warnings": [*resolved.problems, *report["warnings"]],
             "settings": [chosen._asdict() for chosen in resolved.chosen],
             "noEffect": [*resolved.idle, *self._shortfalls.sentences()],

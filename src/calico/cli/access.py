@@ -41,6 +41,14 @@ def _checked_prefix(ctx: click.Context, param: click.Parameter, prefix: str | No
     "--agent", "agents", multiple=True, metavar="USER", callback=_checked, help="Make USER for an agent."
 )
 @click.option(
+    "--host-endpoints",
+    "keepers",
+    multiple=True,
+    metavar="USER",
+    callback=_checked,
+    help="Let USER, an agent, also make host endpoints: needed where autoCreate is Enabled.",
+)
+@click.option(
     "--operator", "operators", multiple=True, metavar="USER", callback=_checked, help="Make USER an operator."
 )
 @click.option(
@@ -62,6 +70,7 @@ def roles(
     /,
     *,
     agents: tuple[str, ...],
+    keepers: tuple[str, ...],
     operators: tuple[str, ...],
     readers: tuple[str, ...],
     prefix: str | None,
@@ -71,19 +80,21 @@ def roles(
     """Print the etcdctl commands that make Calico's roles in etcd, and users that have them. Nothing is run.
 
     An agent may read everything and write only what agents write: status, nodes, workload endpoints and address
-    assignments. An operator may read and write everything, a reader read it.
+    assignments; with --host-endpoints also host endpoints, those of all hosts. An operator may read and write
+    everything, a reader read it.
 
     \b
     Examples:
       calicoctl datastore roles
       calicoctl datastore roles --agent host-1 --agent host-2 --operator alice > roles.sh
       calicoctl datastore roles --certificates --agent host-1
+      calicoctl datastore roles --agent host-1 --host-endpoints host-1
     """
-    from calico.datastore.access import AGENT, OPERATOR, READER, script
+    from calico.datastore.access import AGENT, HOST_ENDPOINTS, OPERATOR, READER, script
 
     if prefix is None:
         prefix = _configured(ctx, Choice.of(chosen))
-    given = ((agents, AGENT), (operators, OPERATOR), (readers, READER))
+    given = ((agents, AGENT), (keepers, HOST_ENDPOINTS), (operators, OPERATOR), (readers, READER))
     users = [(user, role) for names, role in given for user in names]
     for line in script(users, prefix.rstrip("/"), certificates=certificates):
         click.echo(line)

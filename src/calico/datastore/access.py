@@ -1,4 +1,4 @@
-"""Who may do what in an etcd: three roles, as values.
+"""Who may do what in an etcd: four roles, as values.
 
 In:   the kinds and where they are stored; the prefix under which a cluster's data stands.
 Out:  ``Role``, which says whether it may read or write a path; the etcdctl commands that make it.
@@ -69,10 +69,16 @@ AGENT: Final = Role(
     " workload endpoints and address assignments",
     _WRITTEN_BY_AGENTS,
 )
+HOST_ENDPOINTS: Final = Role(
+    "calico-host-endpoints",
+    "for agents besides their own role, where nodes get host endpoints by themselves: writes host endpoints, those of"
+    " all hosts, which takes policy from them or puts it on them",
+    (kind_prefix("HostEndpoint"),),
+)
 OPERATOR: Final = Role("calico-operator", "people and orchestrators: read and write everything", (ROOT,))
 READER: Final = Role("calico-reader", "dashboards and auditors: read everything")
 
-ROLES: Final = (AGENT, OPERATOR, READER)
+ROLES: Final = (AGENT, HOST_ENDPOINTS, OPERATOR, READER)
 
 
 def user_commands(

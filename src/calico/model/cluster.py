@@ -299,10 +299,23 @@ class KubeControllersConfiguration(Resource, frozen=True, kw_only=True, tag=True
             yield from _controllers((*path, "controllers"), spec.controllers)
 
     def not_done(self) -> Findings:
-        """There are no such controllers yet."""
-        yield Finding(
-            ("spec",), "it is stored, but no controller reads it yet", "keep it for Calico's own controllers"
-        )
+        """There are no such controllers yet; of what they do, agents see to host endpoints of nodes."""
+        from msgspec import to_builtins
+
+        given = to_builtins(self.spec)
+        node = given.get("controllers", {}).get("node", {})
+        if node.pop("hostEndpoint", None) is None:
+            yield Finding(
+                ("spec",),
+                "it is stored, but no controller reads it yet",
+                "keep it for Calico's own controllers",
+            )
+        elif node or given["controllers"].keys() > {"node"} or given.keys() > {"controllers"}:
+            yield Finding(
+                ("spec",),
+                "agents read controllers.node.hostEndpoint; the rest is stored, but no controller reads it yet",
+                "keep the rest for Calico's own controllers",
+            )
 
 
 def _controllers(path: Path, controllers: Controllers) -> Findings:

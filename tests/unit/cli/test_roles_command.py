@@ -34,7 +34,7 @@ def test_roles_alone(tmp_path: Path) -> None:
 
 def test_users_of_each_role(tmp_path: Path) -> None:
     """Each option makes users of its role, with certificates if they have them."""
-    words = "--certificates --agent h1 --agent h2 --operator alice --reader board"
+    words = "--certificates --agent h1 --agent h2 --host-endpoints h2 --operator alice --reader board"
     printed = commands(roles(tmp_path, *words.split()))
 
     assert [line for line in printed if " user " in line] == [
@@ -42,6 +42,7 @@ def test_users_of_each_role(tmp_path: Path) -> None:
         "etcdctl user grant-role h1 calico-agent",
         "etcdctl user add --no-password h2",
         "etcdctl user grant-role h2 calico-agent",
+        "etcdctl user grant-role h2 calico-host-endpoints",
         "etcdctl user add --no-password alice",
         "etcdctl user grant-role alice calico-operator",
         "etcdctl user add --no-password board",

@@ -161,6 +161,19 @@ def test_what_nobody_acts_on_yet_is_said(kind: str) -> None:
     assert "it is stored, but" in finding.message
 
 
+def test_of_the_controllers_settings_agents_read_one() -> None:
+    """Automatic host endpoints; of whatever stands beside them it is said that nobody reads it."""
+    asked = {"node": {"hostEndpoint": {"autoCreate": "Enabled"}}}
+    assert [*load("KubeControllersConfiguration", {"controllers": asked}).not_done()] == []
+    for rest in (
+        {"controllers": asked, "healthChecks": "Enabled"},
+        {"controllers": {**asked, "migration": {"policyNameMigrator": "Enabled"}}},
+        {"controllers": {"node": {**asked["node"], "syncLabels": "Enabled"}}},
+    ):
+        (finding,) = load("KubeControllersConfiguration", rest).not_done()
+        assert finding.message.startswith("agents read controllers.node.hostEndpoint; the rest is stored, but")
+
+
 def test_the_store_has_calicos_paths() -> None:
     """Other readers of the store find them."""
     prefix = "/calico/resources/v3/projectcalico.org"
