@@ -76,7 +76,7 @@ def test_mesh_spreads_all_blocks(hosts: Hosts) -> None:
         eventually(lambda name=name, host=host: reach(host, 4) == set(NAMES) - {name})
         eventually(lambda name=name, host=host: reach(host, 6) == set(NAMES) - {name})
     assert hosts["a"].routes("10.65.2.0/26") == [
-        "10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 32"
+        "10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 1024"
     ]
 
 
@@ -91,7 +91,7 @@ def test_reflector_spreads_blocks_without_a_mesh(hosts: Hosts) -> None:
     eventually(
         lambda: (
             hosts["a"].routes("10.65.2.0/26")
-            == ["10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 32"]
+            == ["10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 1024"]
         )
     )
     eventually(lambda: reach(hosts["b"], 6) == {"a", "c"})

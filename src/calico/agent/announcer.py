@@ -1,6 +1,6 @@
 """BGP's share of the agent, beside the loop: BIRD as the facts want it, and alive.
 
-In:   facts that BGP needs; time, for BIRD tells nobody when it dies.
+In:   facts that BGP needs; passwords, from files; time, for BIRD tells nobody when it dies.
 Out:  BIRD with its configuration, through ``bgp.daemon``; ``error``, which the loop reports.
 Next: BIRD tells the network.
 
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Final
 
 from calico.agent.pacing import Backoff, Pace
 from calico.agent.routing import Routing
+from calico.bgp import secrets
 from calico.bgp.control import BirdError
 from calico.bgp.daemon import Bird
 from calico.model.fact import Update
@@ -31,10 +33,19 @@ GAP: Final = 0.2
 class Announcer:
     """Keeps one host's BIRD at what the facts want, from the first complete picture on."""
 
-    def __init__(self, node: str, bird: Bird, interface_prefix: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        node: str,
+        bird: Bird,
+        interface_prefix: tuple[str, ...],
+        *,
+        passwords: Path = secrets.DIRECTORY,
+    ) -> None:
         self._node = node
         self._bird = bird
         self._routing = Routing(node, interface_prefix)
+        self._passwords = passwords
+        self._secrets = secrets.Secrets({}, {})
         self._in_sync = asyncio.Event()
         self._wake = asyncio.Event()
         self._changed = True
@@ -78,8 +89,10 @@ class Announcer:
         """Bring BIRD to what the facts want, unless just that failed a moment ago."""
         clock = asyncio.get_running_loop().time
         try:
-            if self._changed:
-                text = self._routing.configuration()
+            found = secrets.read(self._routing.secrets, self._passwords)
+            if self._changed or found != self._secrets:
+                text = self._routing.configuration(found.known, found.missing)
+                self._secrets = found
                 self._changed = False
                 if text != self._text:
                     self._text = text

@@ -1,67 +1,143 @@
 """The facts that BGP needs, and the BIRD configuration that follows from them.
 
-In:   updates of nodes, BGP kinds, pools and this host's block affinities.
+In:   updates of nodes, BGP kinds, pools, services, workloads and this host's block affinities; routers behind
+      interfaces, as the kernel sees them; passwords, from where they are kept.
 Out:  the text of ``bird.conf``, whenever it may have changed.
 Next: ``bgp.daemon`` checks and loads it.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
-from calico.bgp import bird, sessions
+from calico.bgp import bird
+from calico.bgp.bird_sessions import usable
+from calico.bgp.facts import Facts
+from calico.bgp.plan import plan
+from calico.bgp.speaker import Problem, Speaker
 from calico.model.address import AddressError, Cidr, parse_cidr
-from calico.model.bgp import BGPConfiguration, BGPPeer
+from calico.model.bfd import BFDConfiguration
+from calico.model.bgp import BGPConfiguration, BGPPeer, SecretKeyRef
+from calico.model.bgpfilter import BGPFilter
+from calico.model.endpoint import WorkloadEndpoint
 from calico.model.fact import Update
 from calico.model.ipam import BlockAffinity
+from calico.model.kubernetes_kinds import EndpointSlice, Service
 from calico.model.node import Node
 from calico.model.pool import IPPool
+from calico.model.resource import Resource
 
-T = TypeVar("T")
+_KINDS: Final[Mapping[str, type[Resource]]] = {
+    kind.__name__: kind
+    for kind in (
+        BFDConfiguration,
+        BGPConfiguration,
+        BGPFilter,
+        BGPPeer,
+        EndpointSlice,
+        IPPool,
+        Node,
+        Service,
+        WorkloadEndpoint,
+    )
+}
 
 
 class Routing:
     """What this node should tell BIRD."""
 
-    def __init__(self, node: str, interface_prefix: tuple[str, ...]) -> None:
+    def __init__(self, node: str, interface_prefix: tuple[str, ...], *, router_id: str = "") -> None:
         self._node = node
         self._interface_prefix = interface_prefix
+        self._router_id = router_id
         self._owner = f"host:{node}"
-        self._nodes: dict[str, Node] = {}
-        self._configurations: dict[str, BGPConfiguration] = {}
-        self._peers: dict[str, BGPPeer] = {}
-        self._pools: dict[str, IPPool] = {}
+        self._tables: dict[str, dict[Any, Any]] = {kind: {} for kind in _KINDS}
         self._blocks: set[Cidr] = set()
+        self._routers: dict[str, Cidr] = {}
+        self._speaker: Speaker | None = None
         self.problems: tuple[str, ...] = ()
         """What of the intent could not be planned, for people."""
 
     def update(self, update: Update) -> bool:
         """Take a fact in; whether the configuration may differ now."""
         key, value = update
-        match key.kind:
-            case "BlockAffinity":
-                return self._affinity(
-                    key.name, key.namespace, value if isinstance(value, BlockAffinity) else None
-                )
-            case "Node":
-                _put(self._nodes, key.name, value if isinstance(value, Node) else None)
-            case "BGPConfiguration":
-                _put(self._configurations, key.name, value if isinstance(value, BGPConfiguration) else None)
-            case "BGPPeer":
-                _put(self._peers, key.name, value if isinstance(value, BGPPeer) else None)
-            case "IPPool":
-                _put(self._pools, key.name, value if isinstance(value, IPPool) else None)
-            case _:
-                return False
+        if key.kind == "BlockAffinity":
+            held = self._affinity(
+                key.name, key.namespace, value if isinstance(value, BlockAffinity) else None
+            )
+            return held and self._changed()
+        if key.kind not in _KINDS:
+            return False
+        table = self._tables[key.kind]
+        kind = _KINDS[key.kind]
+        place = (key.namespace, key.name) if kind.NAMESPACED else key.name
+        wanted = value if isinstance(value, kind) else None
+        if isinstance(wanted, WorkloadEndpoint) and wanted.spec.node != self._node:
+            wanted = None  # tens of thousands, none of which matters here
+        if table.get(place) == wanted:
+            return False
+        if wanted is None:
+            del table[place]
+        else:
+            table[place] = wanted
+        return self._changed()
+
+    def see(self, routers: Mapping[str, Cidr]) -> bool:
+        """Take note of the link-local addresses of routers, by interface; whether the configuration may differ now."""
+        if dict(routers) == self._routers:
+            return False
+        self._routers = dict(routers)
+        return self._changed()
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """Behind which interfaces a router is looked for."""
+        return self._plan().interfaces
+
+    @property
+    def secrets(self) -> frozenset[SecretKeyRef]:
+        """The passwords that sessions need."""
+        return frozenset(session.password for session in self._plan().sessions if session.password)
+
+    def configuration(
+        self,
+        passwords: Mapping[SecretKeyRef, str] = MappingProxyType({}),
+        reasons: Mapping[SecretKeyRef, str] = MappingProxyType({}),
+    ) -> str:
+        """The text of ``bird.conf``.
+
+        A session whose password is not among ``passwords`` stays down, which is a problem, with ``reasons`` why.
+        """
+        speaker = self._plan()
+        problems = [*speaker.problems, *_unprotected(speaker, passwords, reasons)]
+        self.problems = tuple(str(problem) for problem in problems)
+        return bird.render(speaker, interface_prefix=self._interface_prefix, passwords=passwords)
+
+    def _changed(self) -> bool:
+        self._speaker = None
         return True
 
-    def configuration(self) -> str:
-        """The text of ``bird.conf``."""
-        speaker = sessions.plan(
-            self._node, self._nodes, self._configurations, self._peers, self._pools, sorted(self._blocks)
-        )
-        self.problems = tuple(str(problem) for problem in speaker.problems)
-        return bird.render(speaker, interface_prefix=self._interface_prefix)
+    def _plan(self) -> Speaker:
+        if self._speaker is None:
+            tables = self._tables
+            facts = Facts(
+                nodes=tables["Node"],
+                configurations=tables["BGPConfiguration"],
+                peers=tables["BGPPeer"],
+                filters=tables["BGPFilter"],
+                pools=tables["IPPool"],
+                bfd=tables["BFDConfiguration"],
+                services=tables["Service"],
+                slices=tables["EndpointSlice"],
+                workloads=tables["WorkloadEndpoint"],
+                blocks=frozenset(self._blocks),
+                routers=self._routers,
+                router_id=self._router_id,
+            )
+            self._speaker = plan(self._node, facts)
+        return self._speaker
 
     def _affinity(self, cidr: str, owner: str, value: BlockAffinity | None) -> bool:
         if owner != self._owner:
@@ -77,8 +153,19 @@ class Routing:
         return True
 
 
-def _put(table: dict[str, T], name: str, value: T | None) -> None:
-    if value is None:
-        table.pop(name, None)
-    else:
-        table[name] = value
+def _unprotected(
+    speaker: Speaker, passwords: Mapping[SecretKeyRef, str], reasons: Mapping[SecretKeyRef, str]
+) -> list[Problem]:
+    """The secrets that are missing, each once, with the sessions that stay down for it."""
+    waiting: dict[SecretKeyRef, list[str]] = {}
+    for session in speaker.sessions:
+        if session.password is not None and not usable(passwords.get(session.password)):
+            waiting.setdefault(session.password, []).append(session.name)
+    return [
+        Problem(
+            f"Secret/{reference.name}",
+            f"the password {reference.key!r} is not known, so these sessions stay down: {', '.join(names)}; "
+            + reasons.get(reference, "it is missing, or holds what BIRD cannot be told"),
+        )
+        for reference, names in waiting.items()
+    ]

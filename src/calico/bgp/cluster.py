@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, ip_address
 from typing import Any, Final, NamedTuple
 
-from calico.bgp.speaker import BGP_PORT, Problem
+from calico.bgp.speaker import BGP_PORT, NORMAL_PRIORITY, Problem
 from calico.model import selector
 from calico.model.address import AddressError, Cidr, Family, parse_address, parse_cidr
 from calico.model.bgp import DEFAULT_AS, BGPConfiguration, BGPConfigurationSpec, BGPPassword, SecretKeyRef
+from calico.model.bgp_validation import MAX_PRIORITY
 from calico.model.node import Node
 from calico.model.numbers import MAX_PORT, as_number
 
-MAX_KEEPALIVE: Final = 240
-"""Seconds; the hold time, which BIRD's default gives, is never the shorter one."""
+MAX_KEEPALIVE: Final = 21845
+"""Seconds; a third of the longest hold time that the protocol's field holds (RFC 4271)."""
 MAX_RESTART: Final = 4095
 """Seconds; the protocol's field holds no more (RFC 4724)."""
 
@@ -71,10 +72,14 @@ def parse_speaker(text: str) -> Cidr:
 
 
 class Member(NamedTuple):
-    """A node that takes part in BGP: ``cluster_id`` is "" unless it reflects routes, ``port`` is where it listens."""
+    """A node that takes part in BGP: ``cluster_id`` is "" unless it reflects routes, ``port`` is where it listens.
+
+    ``networks`` are those that its addresses are in.
+    """
 
     name: str
     addresses: tuple[Cidr, ...]
+    networks: tuple[Cidr, ...]
     as_number: int
     cluster_id: str
     labels: Mapping[str, str]
@@ -86,12 +91,12 @@ class Member(NamedTuple):
 
 
 class Settings:
-    """The configurations: for all nodes, and what some nodes have otherwise."""
+    """The configurations: for all nodes, and what some nodes have otherwise; ``default`` is the one for all."""
 
     def __init__(self, configurations: Mapping[str, BGPConfiguration]) -> None:
         self._configurations = configurations
         self.problems: list[Problem] = []
-        default = self._spec("default")
+        default = self.default = self._spec("default")
         self.mesh = default.node_to_node_mesh_enabled is not False
         self.mesh_password = secret_of(default.node_mesh_password)
         self.mesh_restart_time: int | None = None
@@ -114,6 +119,16 @@ class Settings:
         port = self.of(node, "listen_port")
         return checked("listenPort", port, 1, MAX_PORT) if port else BGP_PORT
 
+    def priority(self, node: str, family: Family) -> int:
+        """The priority of ordinary routes of ``family`` on ``node``; a setting that makes no sense is a problem."""
+        field = f"ipv{family}NormalRoutePriority"
+        priority = self.of(node, f"ipv{family}_normal_route_priority") or NORMAL_PRIORITY
+        try:
+            return checked(field, priority, 1, MAX_PRIORITY)
+        except ValueError as error:
+            self.problems.append(Problem("BGPConfiguration/default", str(error)))
+            return NORMAL_PRIORITY
+
     def _spec(self, name: str) -> BGPConfigurationSpec:
         configuration = self._configurations.get(name)
         return configuration.spec if configuration else BGPConfigurationSpec()
@@ -131,18 +146,16 @@ class Cluster:
                 continue
             try:
                 number = settings.default_as if bgp.as_number is None else parse_as(bgp.as_number)
-                addresses = tuple(
-                    _node_address(text, field)
-                    for field, text in (("ipv4Address", bgp.ipv4_address), ("ipv6Address", bgp.ipv6_address))
-                    if text
-                )
+                fields = (("ipv4Address", bgp.ipv4_address), ("ipv6Address", bgp.ipv6_address))
+                addresses = tuple(_node_address(text, field) for field, text in fields if text)
+                networks = tuple(parse_cidr(text) for _, text in fields if "/" in text)
                 cluster_id = _cluster_id(bgp.route_reflector_cluster_id)
                 port = settings.listen_port(name)
             except ValueError as error:
                 self.problems.append(Problem(f"Node/{name}", f"takes no part in BGP: {error}"))
                 continue
             self.members[name] = Member(
-                name, addresses, number, cluster_id, nodes[name].metadata.labels, port
+                name, addresses, networks, number, cluster_id, nodes[name].metadata.labels, port
             )
         self.by_address: dict[Cidr, Member] = {}
         for member in self.members.values():

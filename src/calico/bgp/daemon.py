@@ -189,10 +189,10 @@ class Bird:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that its group may read and others may not: it may hold passwords."""
+    """Write a file that nobody but its owner may read: it may hold passwords."""
     try:
         path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
     except OSError as error:

@@ -1,12 +1,14 @@
-"""Which BGP sessions a node should have, and what it should announce on them.
+"""Which BGP sessions a node should have.
 
-In:   nodes, BGP configurations, BGP peers and pools, and the blocks that this node holds.
-Out:  ``Speaker``: the node's side of BGP as one frozen value, equal for equal facts.
-Next: ``bgp.bird`` writes it down as BIRD's configuration. The values are in ``bgp.speaker``, the inputs' in ``bgp.cluster``.
+In:   the node, the cluster's nodes and settings, and the facts.
+Out:  ``Session`` values, one for an address, port and interface.
+Next: ``bgp.plan`` puts them into the ``Speaker``. The values are in ``bgp.speaker``, the inputs' in ``bgp.cluster``.
 
 There is at most one session to an address and port: explicit peers win over the mesh, global
 ones over those for some nodes (behaviour reference 6.2). What cannot be planned becomes a
 ``Problem``, and everything else goes on.
+
+Names are made of what a session is to, so that it keeps its name while anything else changes.
 """
 
 from __future__ import annotations
@@ -14,9 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from hashlib import sha256
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
@@ -32,56 +33,37 @@ from calico.bgp.cluster import (
     parse_speaker,
     secret_of,
 )
-from calico.bgp.speaker import BGP_PORT, PoolExport, Problem, Session, SessionType, Speaker
-from calico.model.address import AddressError, Cidr, parse_cidr
-from calico.model.bgp import BGPConfiguration, BGPPeer, BGPPeerSpec
-from calico.model.node import Node
+from calico.bgp.facts import Facts
+from calico.bgp.speaker import BGP_PORT, WORKLOAD_PREFIX, Bfd, Problem, Session, SessionType
+from calico.model import selector
+from calico.model.address import AddressError, Cidr, Family, parse_cidr
+from calico.model.bgp import BGPPeerSpec
+from calico.model.endpoint import WorkloadEndpoint
 from calico.model.numbers import MAX_PORT
-from calico.model.pool import IPPool
+
+NAMESPACE_LABEL: Final = "projectcalico.org/namespace"
 
 _PREFIX: Final[Mapping[SessionType, str]] = {
     "NodeMesh": "Mesh",
     "NodePeer": "Node",
     "GlobalPeer": "Global",
 }
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
-def plan(
-    node: str,
-    nodes: Mapping[str, Node],
-    configurations: Mapping[str, BGPConfiguration],
-    peers: Mapping[str, BGPPeer],
-    pools: Mapping[str, IPPool],
-    blocks: Iterable[Cidr],
-) -> Speaker:
-    """What ``node`` does in BGP, from all facts; mappings are by name, ``blocks`` are those that the node holds.
+class Planned(NamedTuple):
+    """``interfaces`` are those behind which a router is looked for, whether it has been seen or not."""
 
-    A node that is unknown or has no BGP part gets no sessions, which is said as a problem; its blocks and pools
-    are still planned, so that its kernel keeps their routes. Never raises for what an operator wrote.
-    """
-    settings = Settings(configurations)
-    cluster = Cluster(nodes, settings)
-    own = cluster.members.get(node)
-    problems = [*settings.problems, *cluster.problems]
-    sessions: tuple[Session, ...] = ()
-    if own is not None and own.addresses:
-        sessions = _Sessions(own, cluster, settings, peers, problems).all()
-    else:
-        problems.extend(_no_sessions(node, nodes, own))
-    return Speaker(
-        node=node,
-        router_id=_router_id(node, own),
-        local_as=own.as_number if own else settings.default_as,
-        listen_port=own.port if own else BGP_PORT,
-        addresses=own.addresses if own else (),
-        sessions=sessions,
-        pools=_pools(pools, problems),
-        blocks=tuple(sorted(set(blocks))),
-        reflector=bool(own and own.cluster_id),
-        bind_address=settings.of(node, "bind_mode") == "NodeIP",
-        ignored_interfaces=tuple(settings.of(node, "ignored_interfaces") or ()),
-        problems=tuple(problems),
-    )
+    sessions: tuple[Session, ...]
+    interfaces: tuple[str, ...]
+
+
+def plan_sessions(
+    own: Member, cluster: Cluster, settings: Settings, facts: Facts, problems: list[Problem]
+) -> Planned:
+    """The sessions of ``own``, in order of name; what is wrong is added to ``problems``."""
+    sessions = _Sessions(own, cluster, settings, facts, problems)
+    return Planned(sessions.all(), tuple(sorted(sessions.interfaces)))
 
 
 class _Sessions:
@@ -92,27 +74,31 @@ class _Sessions:
         own: Member,
         cluster: Cluster,
         settings: Settings,
-        peers: Mapping[str, BGPPeer],
+        facts: Facts,
         problems: list[Problem],
     ) -> None:
         self._own = own
         self._cluster = cluster
         self._settings = settings
-        self._peers = peers
+        self._facts = facts
         self._problems = problems
+        self.interfaces: set[str] = set()
+        """Where a router is looked for, once ``all`` has been called."""
 
     def all(self) -> tuple[Session, ...]:
-        """One session an address and port, in order of name; what is more explicit wins."""
-        explicit = [session for name in sorted(self._peers) for session in self._planned(name)]
+        """One session an address, port and interface, in order of name; what is more explicit wins."""
+        explicit = [session for name in sorted(self._facts.peers) for session in self._planned(name)]
         explicit.sort(key=lambda session: session.type)  # GlobalPeer before NodePeer, otherwise as they come
-        chosen: dict[tuple[Cidr, int], Session] = {}
+        chosen: dict[tuple[Cidr, int, str], Session] = {}
         for session in chain(explicit, self._mesh()):
-            chosen.setdefault((session.peer, session.port), session)
-        return tuple(sorted(chosen.values(), key=lambda session: session.name))
+            interface = session.interface if session.peer.family == 6 else ""
+            chosen.setdefault((session.peer, session.port, interface), session)
+        named = {session.name: session for session in chosen.values()}  # BIRD would refuse a second one
+        return tuple(named[name] for name in sorted(named))
 
     def _planned(self, name: str) -> list[Session]:
         try:
-            return list(self._explicit(self._peers[name].spec))
+            return list(self._explicit(name, self._facts.peers[name].spec))
         except ValueError as error:
             self._problems.append(Problem(f"BGPPeer/{name}", f"is left out: {error}"))
             return []
@@ -133,28 +119,22 @@ class _Sessions:
                         restart_time=self._settings.mesh_restart_time,
                     )
 
-    def _explicit(self, spec: BGPPeerSpec) -> Iterator[Session]:
-        if spec.local_workload_selector:
-            raise ValueError("peering with local workloads is not supported; remove localWorkloadSelector")
-        if spec.filters:
-            raise ValueError(
-                "BGP filters are not supported, and without them it would announce too much; remove filters"
-            )
-        if bool(spec.peer_ip) == bool(spec.peer_selector):
-            raise ValueError("it needs either peerIP or peerSelector")
-        if spec.node and spec.node_selector:
-            raise ValueError("node and nodeSelector exclude each other")
-        if spec.peer_selector and spec.as_number is not None:
-            raise ValueError("asNumber goes with peerIP only; the nodes of peerSelector have their own")
+    def _explicit(self, name: str, spec: BGPPeerSpec) -> Iterator[Session]:
+        _check(spec)
         everywhere = not spec.node and not spec.node_selector
         ours = everywhere or self._own in self._near(spec)
-        if spec.peer_ip:
-            if ours:
-                yield from self._fixed(spec, "GlobalPeer" if everywhere else "NodePeer")
+        type_: SessionType = "GlobalPeer" if everywhere else "NodePeer"
+        if not spec.peer_selector:
+            if ours and spec.peer_ip:
+                yield from self._fixed(spec, type_)
+            elif ours and spec.peer_interface:
+                yield from self._unnumbered(name, spec, type_)
+            elif ours:
+                yield from self._workloads(name, spec, type_)
             return
         far = list(self._cluster.selected(spec.peer_selector))
         if ours:
-            yield from self._selected(spec, "GlobalPeer" if everywhere else "NodePeer", far)
+            yield from self._selected(spec, type_, far)
         if spec.reverse_peering != "Manual" and self._own in far:
             yield from self._reverse(spec, self._cluster.members.values() if everywhere else self._near(spec))
 
@@ -194,8 +174,66 @@ class _Sessions:
                 session = self._session("NodePeer", mirrored, address, member.port, number)
                 yield replace(session, passive=address.address > source.address)
 
+    def _unnumbered(self, name: str, spec: BGPPeerSpec, type_: SessionType) -> Iterator[Session]:
+        """A peering with the router behind an interface, of which nothing need be known but that."""
+        self.interfaces.add(spec.peer_interface)
+        address = self._facts.routers.get(spec.peer_interface)
+        if address is None:
+            reason = (
+                f"waits: no router has been seen behind {spec.peer_interface}; "
+                "it shows itself by router advertisements or by any IPv6 packet from its link-local address"
+            )
+            self._problems.append(Problem(f"BGPPeer/{name}", reason))
+            return
+        number = None if spec.as_number is None else parse_as(spec.as_number)
+        session = self._session(type_, spec, address, BGP_PORT, number)
+        yield replace(
+            session,
+            name=f"{_PREFIX[type_]}_{spec.peer_interface}",
+            description=f"{type_} {spec.peer_interface}",
+            interface=spec.peer_interface,
+            source=None,
+            direct=True,
+            bfd=_bfd(spec),
+            families=(4, 6),
+        )
+
+    def _workloads(self, name: str, spec: BGPPeerSpec, type_: SessionType) -> Iterator[Session]:
+        """Peerings with workloads of this node, which find us at an address that all hosts have for them."""
+        if spec.as_number is None:
+            raise ValueError("asNumber is needed, for all workloads that it selects")
+        number = parse_as(spec.as_number)
+        matches = selector.parse(spec.local_workload_selector).matches
+        for place in sorted(self._facts.workloads):
+            workload = self._facts.workloads[place]
+            labels = {NAMESPACE_LABEL: place[0], **workload.metadata.labels}
+            if workload.spec.node == self._own.name and matches(labels):
+                yield from self._workload(name, spec, type_, workload, number)
+
+    def _workload(
+        self, name: str, spec: BGPPeerSpec, type_: SessionType, workload: WorkloadEndpoint, number: int
+    ) -> Iterator[Session]:
+        for address in _first_addresses(workload.spec.ip_networks):
+            field = f"localWorkloadPeeringIPV{address.family}"
+            source = self._settings.of(self._own.name, f"local_workload_peering_ipv{address.family}")
+            if not source:
+                reason = f"has no session with {address.address}: set {field} in the BGPConfiguration"
+                self._problems.append(Problem(f"BGPPeer/{name}", reason))
+                continue
+            session = self._session(type_, spec, address, BGP_PORT, number)
+            yield replace(
+                session,
+                name=WORKLOAD_PREFIX + re.sub(r"[.:]", "_", address.address),
+                description=f"{type_} workload {workload.metadata.name}",
+                source=parse_speaker(source),
+                direct=False,
+                bfd="",
+                next_hop="Self",
+                workload=True,
+            )
+
     def _session(
-        self, type_: SessionType, spec: BGPPeerSpec, address: Cidr, port: int, peer_as: int
+        self, type_: SessionType, spec: BGPPeerSpec, address: Cidr, port: int, peer_as: int | None
     ) -> Session:
         member = self._cluster.by_address.get(address)
         local_as = self._own.as_number if spec.local_as_number is None else parse_as(spec.local_as_number)
@@ -203,6 +241,7 @@ class _Sessions:
         gateway = parse_speaker(spec.reachable_by) if spec.reachable_by else None
         if gateway and gateway.family != address.family:
             raise ValueError(f"reachableBy {spec.reachable_by} is not of the family of {address.address}")
+        direct = bool(_bfd(spec)) and any(network.contains(address) for network in self._own.networks)
         return Session(
             name=_name(type_, address, port),
             type=type_,
@@ -212,6 +251,7 @@ class _Sessions:
             peer_as=peer_as,
             local_as=local_as,
             source=None if spec.source_address == "None" else self._own.address(address.family),
+            families=(address.family,),
             cluster_id=self._own.cluster_id if peer_as == local_as and not equal else "",
             next_hop="Keep" if spec.keep_original_next_hop else spec.next_hop_mode or "Auto",
             ttl_security=checked("ttlSecurity", spec.ttl_security or 0, 0, 255) or None,
@@ -221,7 +261,46 @@ class _Sessions:
             or None,
             gateway=gateway,
             password=secret_of(spec.password),
+            direct=direct,
+            bfd=_bfd(spec) if direct else "",
+            filters=tuple(spec.filters),
         )
+
+
+def _check(spec: BGPPeerSpec) -> None:
+    """ValueError unless ``spec`` says once who peers with whom."""
+    far = (spec.peer_ip, spec.peer_selector, spec.local_workload_selector, spec.peer_interface)
+    if sum(map(bool, far)) != 1:
+        raise ValueError("it needs either peerIP or peerSelector, or localWorkloadSelector, or peerInterface")
+    if spec.node and spec.node_selector:
+        raise ValueError("node and nodeSelector exclude each other")
+    if spec.peer_selector and spec.as_number is not None:
+        raise ValueError("asNumber does not go with peerSelector; the nodes that it selects have their own")
+    if spec.peer_interface and _INTERFACE.fullmatch(spec.peer_interface) is None:
+        raise ValueError(f"{spec.peer_interface!r} is no name of an interface")
+    if spec.reachable_by and not spec.peer_ip:
+        raise ValueError("reachableBy goes with peerIP only")
+
+
+def _bfd(spec: BGPPeerSpec) -> Bfd:
+    """Whether a direct peer is watched. With a time for restarts its silence is taken for a restart, which ends then."""
+    if spec.failure_detection_mode != "BFDIfDirectlyConnected":
+        return ""
+    return "graceful" if spec.max_restart_time else "on"
+
+
+def _first_addresses(texts: Iterable[str]) -> Iterator[Cidr]:
+    """The first address of each family; what is none is passed over."""
+    seen: set[Family] = set()
+    for text in texts:
+        try:
+            cidr = parse_cidr(text)
+            address = parse_speaker(cidr.address) if cidr.is_address else None
+        except AddressError:
+            continue
+        if address is not None and address.family not in seen:
+            seen.add(address.family)
+            yield address
 
 
 def _pairs(far: Member, own: Member) -> Iterator[tuple[Cidr, Cidr]]:
@@ -235,40 +314,6 @@ def _pairs(far: Member, own: Member) -> Iterator[tuple[Cidr, Cidr]]:
 def _name(type_: SessionType, address: Cidr, port: int) -> str:
     words = re.sub(r"[.:]", "_", address.address)
     return f"{_PREFIX[type_]}_{words}" + (f"_port_{port}" if port != BGP_PORT else "")
-
-
-def _no_sessions(node: str, nodes: Mapping[str, Node], own: Member | None) -> Iterator[Problem]:
-    """Why a node has no sessions at all, unless that was said when its addresses were read."""
-    if node not in nodes:
-        reason = "does not exist, so there are no BGP sessions; create the Node"
-    elif nodes[node].spec.bgp is None:
-        reason = "has no spec.bgp, so there are no BGP sessions; give it an address there"
-    elif own is not None:
-        reason = "has no BGP address, so there are no BGP sessions; set ipv4Address or ipv6Address"
-    else:
-        return
-    yield Problem(f"Node/{node}", reason)
-
-
-def _router_id(node: str, own: Member | None) -> str:
-    """The node's IPv4 address; else a hash of its name that is a plausible unicast address."""
-    address = own.address(4) if own else None
-    if address:
-        return address.address
-    digest = sha256(node.encode()).digest()
-    return ".".join(map(str, (1 + digest[0] % 223, *digest[1:4])))
-
-
-def _pools(pools: Mapping[str, IPPool], problems: list[Problem]) -> tuple[PoolExport, ...]:
-    exports = []
-    for name in sorted(pools):
-        try:
-            exports.append(
-                PoolExport(parse_cidr(pools[name].spec.cidr), not pools[name].spec.disable_bgp_export)
-            )
-        except AddressError as error:
-            problems.append(Problem(f"IPPool/{name}", f"is not announced: {error}"))
-    return tuple(sorted(exports))
 
 
 def _peer_address(text: str) -> tuple[Cidr, int]:

@@ -118,6 +118,10 @@ class BGPPeerSpec(Strict, frozen=True, kw_only=True):
     filters: list[str] = []
     local_workload_selector: str = ""
     reverse_peering: Literal["Auto", "Manual"] | None = None
+    failure_detection_mode: Literal["None", "BFDIfDirectlyConnected"] | None = None
+    """A field of Calico's commercial edition."""
+    peer_interface: str = ""
+    """Beyond Calico: the router behind this interface, at the link-local address that it has there."""
 
 
 class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
@@ -127,7 +131,7 @@ class BGPPeer(Resource, frozen=True, kw_only=True, tag=True):
     SHORT: ClassVar[tuple[str, ...]] = ("bgpp", "bgpps", "bp", "bps")
     COLUMNS: ClassVar[tuple[Column, ...]] = (
         NAME_COLUMN,
-        Column("PEERIP", lambda r: r.spec.peer_ip or r.spec.peer_selector),
+        Column("PEERIP", lambda r: r.spec.peer_ip or r.spec.peer_selector or r.spec.peer_interface),
         Column("NODE", lambda r: r.spec.node or r.spec.node_selector or "(global)"),
         Column("ASN", lambda r: shown(r.spec.as_number)),
     )

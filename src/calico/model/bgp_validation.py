@@ -20,6 +20,7 @@ MAX_PRIORITY: Final = 2**31 - 2
 LISTED: Final = 500
 COMMUNITIES: Final = 50
 _COMMUNITY: Final = re.compile(r"([0-9]{1,10}):([0-9]{1,10})(?::([0-9]{1,10}))?")
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _SEVERITIES: Final = ("Trace", "Debug", "Info", "Warning", "Error", "Fatal")
 _PEER_ADDRESS: Final = re.compile(r"(?P<v4>[0-9.]+):(?P<v4port>[0-9]+)|\[(?P<v6>[^\]]+)\]:(?P<v6port>[0-9]+)")
 
@@ -154,8 +155,10 @@ def bgp_peer(resource: BGPPeer) -> Findings:
         yield Finding((*path, "nodeSelector"), "the near side is named twice", "write node or nodeSelector")
     if spec.peer_ip and spec.peer_selector:
         yield Finding((*path, "peerSelector"), "the far side is named twice", "write peerIP or peerSelector")
-    if not (spec.peer_ip or spec.peer_selector or spec.local_workload_selector):
+    if not (spec.peer_ip or spec.peer_selector or spec.local_workload_selector or spec.peer_interface):
         yield Finding(path, "the far side is not named", "add peerIP, peerSelector or localWorkloadSelector")
+    if spec.peer_interface:
+        yield from _interface(resource)
     if spec.local_workload_selector:
         if spec.peer_ip or spec.peer_selector:
             yield Finding(
@@ -200,6 +203,23 @@ def bgp_peer(resource: BGPPeer) -> Findings:
     yield from checks.within(
         (*path, "numAllowedLocalASNumbers"), spec.num_allowed_local_as_numbers, 0, 2**31 - 1
     )
+
+
+def _interface(resource: BGPPeer) -> Findings:
+    """A peer behind an interface: it has no other name, and is next to us."""
+    spec = resource.spec
+    if spec.peer_ip or spec.peer_selector or spec.local_workload_selector:
+        yield Finding(
+            ("spec", "peerInterface"),
+            "the far side is named twice",
+            "write peerInterface or how else the peer is found",
+        )
+    if _INTERFACE.fullmatch(spec.peer_interface) is None:
+        yield Finding(
+            ("spec", "peerInterface"),
+            f"{spec.peer_interface!r} is no name of an interface",
+            "write 1 to 15 letters, digits, '_', '.' and '-'",
+        )
 
 
 def _peer_family(text: str) -> Family | None:

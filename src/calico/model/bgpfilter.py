@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from msgspec import field
 
-from calico.model.errors import Finding, Findings
+from calico.model.errors import Findings
 from calico.model.resource import NAME_COLUMN, Column, Resource, Strict
 
 
@@ -95,11 +95,3 @@ class BGPFilter(Resource, frozen=True, kw_only=True, tag=True):
         from calico.model.bgpfilter_validation import bgp_filter
 
         return bgp_filter(self)
-
-    def not_done(self) -> Findings:
-        """Sessions are not filtered yet."""
-        yield Finding(
-            ("spec",),
-            "the filter is stored, but not applied; peers that name it get no session",
-            "filter at the far end, and leave filters out of the BGPPeer",
-        )

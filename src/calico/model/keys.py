@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from calico.model.address import AddressError, parse_cidr, parse_cidr_word
+from calico.model.bfd import BFDConfiguration
 from calico.model.bgp import BGPConfiguration, BGPPeer
 from calico.model.bgpfilter import BGPFilter
 from calico.model.cluster import CalicoNodeStatus, ClusterInformation, KubeControllersConfiguration
@@ -46,6 +47,7 @@ from calico.model.staged import (
 KINDS: Final[dict[str, type[Resource]]] = {
     kind.__name__: kind
     for kind in (
+        BFDConfiguration,
         BGPConfiguration,
         BGPFilter,
         BGPPeer,

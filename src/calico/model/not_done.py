@@ -24,17 +24,9 @@ from calico.model.pool import IPPoolSpec
 _WITHOUT_ENCAPSULATION: Final = "packets are routed without encapsulation"
 
 _NOT_OF_BGP: Final = {
-    "serviceClusterIPs": "service addresses are not announced",
-    "serviceExternalIPs": "service addresses are not announced",
-    "serviceLoadBalancerIPs": "service addresses are not announced",
-    "serviceLoadBalancerAggregation": "service addresses are not announced",
-    "communities": "routes are announced without communities",
-    "prefixAdvertisements": "routes are announced without communities",
-    "localWorkloadPeeringIPV4": "hosts do not peer with their workloads",
-    "localWorkloadPeeringIPV6": "hosts do not peer with their workloads",
+    "localWorkloadPeeringIPV4": "no host has the address until somebody adds it to an interface there",
+    "localWorkloadPeeringIPV6": "no host has the address until somebody adds it to an interface there",
     "programClusterRoutes": "BIRD always installs the cluster's routes",
-    "ipv4NormalRoutePriority": "routes have the kernel's usual priority",
-    "ipv6NormalRoutePriority": "routes have the kernel's usual priority",
     "logSeverityScreen": "BIRD logs everything that it has to say",
 }
 """What of a BGP configuration has no effect, and what is the case instead."""
@@ -128,16 +120,10 @@ def bgp_configuration(spec: BGPConfigurationSpec) -> Findings:
 
 
 def bgp_peer(spec: BGPPeerSpec) -> Findings:
-    """Peerings that are left out as a whole, because without these fields they would say more than they should."""
-    if spec.filters:
+    """Routers that nobody looks for."""
+    if spec.peer_interface:
         yield Finding(
-            ("spec", "filters"),
-            "filters are not applied, and without them too much would be announced: there is no session",
-            "remove them, and filter at the far end",
-        )
-    if spec.local_workload_selector:
-        yield Finding(
-            ("spec", "localWorkloadSelector"),
-            "hosts do not peer with their workloads: there is no session",
-            "let the workload peer with a router of the fabric",
+            ("spec", "peerInterface"),
+            "this version's agent does not look for the router by itself: there is no session",
+            "give the router an address, and write it as peerIP",
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from calico.agent.announcer import Announcer
 from calico.bgp.control import BirdError, Refused
+from calico.model.bgp import BGPPassword, SecretKeyRef
 from calico.model.fact import Update
 from calico.model.keys import key_of
 from calico.model.resource import Resource
@@ -186,5 +188,28 @@ def test_policy_and_routes_do_not_wait_for_a_bird_that_hangs() -> None:
             await asyncio.sleep(60)
             assert agent.report["errors"] == {"BGP": "silent"}
             assert agent.report["programmed"] is False
+
+    clockwork.run(body())
+
+
+def test_password_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
+    """A session waits for its password, which is read again at every look; no fact has to change."""
+
+    async def body() -> None:
+        speaker = Speaker()
+        speaker.announcer = Announcer("here", speaker.bird, ("cali",), passwords=tmp_path)
+        secret = BGPPassword(secret_key_ref=SecretKeyRef(name="bgp", key="rack"))
+        async with speaker.running():
+            speaker.tell(HERE, peer("rack", peer_ip="10.0.0.254", as_number=65001, password=secret))
+            speaker.announcer.begin()
+            await asyncio.sleep(1)
+            assert "disabled;" in speaker.bird.loaded
+            assert "stay down" in speaker.announcer.problems[0]
+            (tmp_path / "bgp").mkdir()
+            (tmp_path / "bgp" / "rack").touch(0o600)
+            (tmp_path / "bgp" / "rack").write_text("s3cret")
+            await asyncio.sleep(10)
+            assert 'password "s3cret";' in speaker.bird.loaded
+            assert speaker.announcer.problems == ()
 
     clockwork.run(body())

@@ -20,6 +20,14 @@ def _resource(kind: str, name: str, spec: dict, **metadata: object) -> Resource:
 
 
 CASES = {
+    "BFDConfiguration": (
+        {"nodeSelector": "rack == '1'", "interfaces": [{"matchPattern": "eth*"}, {"matchPattern": "*"}]},
+        """\
+        NAME      NODES         INTERFACES
+        default   rack == '1'   eth*,*
+        """,
+        None,
+    ),
     "BGPConfiguration": (
         {"asNumber": 64512, "nodeToNodeMeshEnabled": False, "logSeverityScreen": "Info"},
         """\
