@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +11,8 @@ from calico.bgp.bird import render
 from calico.model.bgp import BGPPassword, SecretKeyRef
 from calico.model.node import Node
 from calico.model.resource import Resource
-from support.birds import Host, eventually
-from support.netns import link, namespaces, needs_root
+from support.birds import Host, eventually, rack
+from support.netns import needs_root
 from support.speakers import configuration, node, peer, pool, speaker
 
 pytestmark = [pytest.mark.root, needs_root]
@@ -55,16 +54,7 @@ def reach(host: Host, family: int) -> set[str]:
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Three hosts on one switch."""
-    directory = tmp_path_factory.mktemp("mesh")
-    mark = os.getpid()
-    with namespaces(f"t-bgp-sw-{mark}", *(f"t-bgp-m{name}-{mark}" for name in NAMES)) as (switch, *members):
-        switch.run("ip", "link", "add", "rack", "type", "bridge")
-        switch.run("ip", "link", "set", "rack", "up")
-        made = {}
-        for number, (name, member) in enumerate(zip(NAMES, members, strict=True), start=1):
-            link(member, "eth0", switch, f"to-{name}")
-            switch.run("ip", "link", "set", f"to-{name}", "master", "rack")
-            made[name] = Host(name, member, directory / name, f"10.0.0.{number}/24", f"fd00::{number}/64")
+    with rack("m", tmp_path_factory.mktemp("mesh"), *NAMES) as made:
         yield made
 
 
@@ -76,7 +66,7 @@ def test_mesh_spreads_all_blocks(hosts: Hosts) -> None:
         eventually(lambda name=name, host=host: reach(host, 4) == set(NAMES) - {name})
         eventually(lambda name=name, host=host: reach(host, 6) == set(NAMES) - {name})
     assert hosts["a"].routes("10.65.2.0/26") == [
-        "10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 1024"
+        "10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 32"
     ]
 
 
@@ -91,7 +81,7 @@ def test_reflector_spreads_blocks_without_a_mesh(hosts: Hosts) -> None:
     eventually(
         lambda: (
             hosts["a"].routes("10.65.2.0/26")
-            == ["10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 1024"]
+            == ["10.65.2.0/26 via 10.0.0.2 dev eth0 proto bird src 10.0.0.1 metric 32"]
         )
     )
     eventually(lambda: reach(hosts["b"], 6) == {"a", "c"})

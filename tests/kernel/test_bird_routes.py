@@ -99,7 +99,7 @@ def test_blocks_reach_the_far_kernel(world: World) -> None:
     eventually(
         lambda: (
             world.b.routes("10.65.1.0/26")
-            == ["10.65.1.0/26 via 10.0.2.1 dev eth0 proto bird src 10.0.2.11 metric 1024"]
+            == ["10.65.1.0/26 via 10.0.2.1 dev eth0 proto bird src 10.0.2.11 metric 32"]
         )
     )
     eventually(
@@ -124,7 +124,7 @@ def test_default_routes_of_the_router_are_used(world: World) -> None:
 
 def test_own_blocks_are_blackholes(world: World) -> None:
     """What is not assigned in a host's own block goes nowhere, although there is a default route."""
-    eventually(lambda: world.a.routes("10.65.1.0/26") == ["blackhole 10.65.1.0/26 proto bird metric 1024"])
+    eventually(lambda: world.a.routes("10.65.1.0/26") == ["blackhole 10.65.1.0/26 proto bird metric 32"])
     eventually(lambda: any(line.startswith("blackhole") for line in world.a.routes("fd65::40/122")))
     assert (
         world.a.namespace.run("ip", "route", "get", "10.65.1.9", check=False).stderr.strip()

@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from calico.bgp.control import Refused
 from calico.bgp.daemon import Bird
-from support.netns import Namespace
+from support.netns import Namespace, link, namespaces
 
 T = TypeVar("T")
 
@@ -65,6 +66,20 @@ class Host:
         sessions = self.sessions()
         return bool(sessions) and all(info == "Established" for info, _ in sessions.values())
 
+    def table(self, prefix: str) -> str:
+        """What BIRD knows of exactly ``prefix``, with all attributes; nothing if it has no such route."""
+        try:
+            lines = self.do(lambda: self.bird.control.ask(f"show route for {prefix} all"))
+        except Refused:
+            return ""
+        text = "\n".join(line.text for line in lines)
+        return text if text.lstrip().startswith(f"{prefix} ") or f"\n{prefix} " in text else ""
+
+    def learned(self, session: str) -> set[str]:
+        """The prefixes that came through a session and were let in."""
+        lines = self.do(lambda: self.bird.control.ask(f"show route protocol {session}"))
+        return {line.text.split()[0] for line in lines if "/" in line.text.split(" ")[0]}
+
     def announced(self, family: int) -> set[str]:
         """The prefixes that pass the filter towards peers."""
         lines = self.do(lambda: self.bird.control.ask(f"show route filter to_peers{family}"))
@@ -84,6 +99,21 @@ class Host:
             yield
         finally:
             self.namespace.run("ip", family, "route", "del", *words)
+
+
+@contextlib.contextmanager
+def rack(mark: str, directory: Path, *names: str) -> Iterator[dict[str, Host]]:
+    """Hosts on one switch, the first with 10.0.0.1 and fd00::1, and so on; ``mark`` tells namespaces apart."""
+    spaces = [f"t-bgp-{mark}{number}-{os.getpid()}" for number in range(len(names) + 1)]
+    with namespaces(*spaces) as (switch, *members):
+        switch.run("ip", "link", "add", "rack", "type", "bridge")
+        switch.run("ip", "link", "set", "rack", "up")
+        made = {}
+        for number, (name, member) in enumerate(zip(names, members, strict=True), start=1):
+            link(member, "eth0", switch, f"to-{name}")
+            switch.run("ip", "link", "set", f"to-{name}", "master", "rack")
+            made[name] = Host(name, member, directory / name, f"10.0.0.{number}/24", f"fd00::{number}/64")
+        yield made
 
 
 class Watched:

@@ -7,20 +7,20 @@ Next: ``bgp.bird`` puts the halves together.
 A workload's address is announced once: within its block by the host that holds the block, or by
 itself where the block is another host's. Nothing outside the pools and the ranges of services is announced, and
 a host passes on what it learned from others only as a route reflector, or from its own workloads (behaviour reference 6.3).
+
+A priority, the kernel's metric of a workload's route, decides which of several announcements wins. It does not become the
+metric of BIRD's own routes: those all have one that nobody else has, for where two programs share a metric BIRD
+overwrites the other's route, and where a route's metric changes it leaves the old one behind (seen with BIRD 2.0.12).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from calico.bgp.bird_filters import MAX_PREFERENCE, add_communities
 from calico.bgp.bird_words import prefixes, quoted
 from calico.bgp.speaker import WORKLOAD_PREFIX, Speaker
 from calico.model.address import WIDTH, Cidr, Family
-
-HIGHEST: Final = MAX_PREFERENCE - 2**30
-"""Local preferences from here on carry a priority; lower ones are other people's."""
 
 
 def family_half(speaker: Speaker, family: Family, workloads: Sequence[str]) -> Iterator[str]:
@@ -82,16 +82,9 @@ def _kernel(speaker: Speaker, family: Family, workloads: Sequence[str]) -> Itera
     yield "  if source = RTS_DEVICE then reject;"
     if any(prefix.family == family for prefix in speaker.services):
         yield f'  if proto = "services{family}" then reject;'
-    yield f"  krt_metric = {speaker.priority(family)};"
-    yield "  if source = RTS_BGP then {"
     if address := speaker.address(family):
-        yield "    # The host's own traffic comes from its node address."
-        yield f"    krt_prefsrc = {address.address};"
-    yield "    # A priority that came along is the kernel's metric."
-    carried = f"bgp_local_pref >= {HIGHEST} && bgp_local_pref < {MAX_PREFERENCE}"
-    yield f"    if defined(bgp_local_pref) && {carried} then"
-    yield f"      krt_metric = {MAX_PREFERENCE} - bgp_local_pref;"
-    yield "  }"
+        yield "  # The host's own traffic comes from its node address."
+        yield f"  if source = RTS_BGP then krt_prefsrc = {address.address};"
     yield "  accept;"
     yield "}"
     yield ""
@@ -100,7 +93,6 @@ def _kernel(speaker: Speaker, family: Family, workloads: Sequence[str]) -> Itera
     yield "  persist;               # routes stay when BIRD exits,"
     yield "  graceful restart;      # and until it knows better after a restart"
     yield "  scan time 2;"
-    yield "  metric 0;              # each route has its own"
     yield "  merge paths on;        # equal paths are used side by side"
     yield f"  ipv{family} {{"
     yield f"    import filter from_kernel{family};"
