@@ -21,7 +21,7 @@ from calico.datastore.api import Denied, TooOld
 from calico.datastore.etcd import EtcdStore
 from calico.datastore.etcd_settings import EtcdSettings
 from calico.datastore.typed import Resources
-from calico.ipam.client import Client
+from calico.ipam.client import Client, Request
 from calico.model import codec
 from calico.model.address import Cidr
 from calico.model.keys import ROOT, Key
@@ -392,8 +392,9 @@ def test_calicoctl_of_an_agents_user(server: Cluster, tmp_path: Path) -> None:
     assert calicoctl(server, "board", tmp_path, "get", "node", "host").returncode == 0
 
 
-async def assign(store: EtcdStore) -> list[Cidr]:
-    return await Client(store, "host").auto_assign(2, 0, "a handle", {"node": "host"})
+async def assign(store: EtcdStore) -> tuple[Cidr, ...]:
+    request = Request(handle="a handle", ipv4=2, attributes={"node": "host"})
+    return (await Client(store, "host").assign(request)).addresses
 
 
 def test_addresses_of_an_agent(server: Cluster) -> None:

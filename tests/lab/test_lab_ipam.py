@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from calico.datastore.api import Store, StoreError
-from calico.ipam.client import Client, IPAMError
+from calico.ipam.client import Client
+from calico.ipam.errors import IPAMError
 from calico.lab import members
 from calico.lab.state import LabDirectory
 from support.ipam_ledger import IPAM, Ledger, Picture

@@ -19,7 +19,9 @@ from calico.datastore.api import Conflict, Entry, Store, Unavailable
 from calico.datastore.memory import MemoryStore
 from calico.datastore.typed import Resources
 from calico.ipam import cascade
-from calico.ipam.client import Client, IPAMError
+from calico.ipam.block import Release
+from calico.ipam.client import Client, Request
+from calico.ipam.errors import IPAMError
 from calico.model.address import Cidr, parse_cidr
 from calico.model.keys import Key, key_of
 from calico.model.resource import Resource
@@ -84,7 +86,8 @@ Act = Callable[[Process], Awaitable[None]]
 
 async def take(client: Client, handle: str, node: str, ipv4: int = 1, ipv6: int = 0) -> Sequence[Cidr]:
     """Addresses for a workload on ``node``; as many as there are."""
-    return await client.auto_assign(ipv4, ipv6, handle, {"node": node})
+    request = Request(handle=handle, ipv4=ipv4, ipv6=ipv6, attributes={"node": node})
+    return (await client.assign(request)).addresses
 
 
 def assign(handle: str, ipv4: int = 1, ipv6: int = 0) -> Act:
@@ -116,7 +119,7 @@ def release_address(handle: str) -> Act:
         addresses = [parse_cidr(address) for address, owner in promised.items() if owner == handle]
         process.company.ledger.forgive(handle=handle)
         with process.about(handle):
-            await process.ipam.release(addresses)
+            await process.ipam.release(Release(address, handle) for address in addresses)
 
     return act
 

@@ -467,7 +467,7 @@ def _explained(hint: str = "") -> Iterator[None]:
     import subprocess
 
     from calico.datastore.api import StoreError
-    from calico.ipam.client import IPAMError
+    from calico.ipam.errors import IPAMError
     from calico.lab.namespaces import NamespaceError
     from calico.lab.state import LabError, NotBegun
 

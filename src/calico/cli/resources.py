@@ -256,7 +256,7 @@ async def _delete(
     from calico.datastore.admission import NotAdmitted, admit_deletion
     from calico.datastore.api import Conflict, StoreError
     from calico.ipam import cascade
-    from calico.ipam.client import IPAMError
+    from calico.ipam.errors import IPAMError
     from calico.model.errors import ModelError
 
     async def no_pause(_: float) -> None:

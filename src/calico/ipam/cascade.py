@@ -16,26 +16,21 @@ from typing import Final, TypeVar, cast
 
 from msgspec import structs
 
-from calico.datastore.api import Conflict, Entry, Store
+from calico.datastore.api import Conflict
 from calico.datastore.typed import Resources
-from calico.ipam import block as blocks
-from calico.ipam.client import ATTEMPTS, Client, Contended
-from calico.model import codec
-from calico.model.address import AddressError, Cidr, parse_cidr
+from calico.ipam import claims
+from calico.ipam.block import Release
+from calico.ipam.client import Client
+from calico.model.address import AddressError, parse_cidr
 from calico.model.bgp import BGPPeer
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.errors import ModelError
-from calico.model.ipam import BlockAffinity, IPAMBlock
 from calico.model.keys import IPAM, Key, key_of, parse_path
 from calico.model.node import Node
 from calico.model.pool import IPPool
 from calico.model.resource import Resource
-from calico.model.unknown import carried_bytes
 
 K = TypeVar("K", bound=Resource)
-
-LEAVING: Final = BlockAffinity(state="pendingDeletion")
-CONFIRMED: Final = BlockAffinity(state="confirmed")
 
 SETTLE: Final = 0.5
 """How many seconds assignments that have begun get to end, after their pool was disabled."""
@@ -72,14 +67,13 @@ async def _empty_node(resources: Resources, key: Key) -> None:
     ipam = Client(resources.store, name)
     for endpoint in await _all(resources, WorkloadEndpoint):
         if endpoint.spec.node == name:
-            await ipam.release(_addresses(endpoint.spec.ip_networks))
+            await ipam.release(_addresses(endpoint.spec.ip_networks), node=name)
             await _gone(resources, key_of(endpoint))
     with suppress(ModelError):  # what cannot be read names no tunnel
         node = await resources.get(key)
         if isinstance(node, Node):
-            await ipam.release(_addresses(_tunnels(node)))
-    for affinity, _ in await _affinities(resources.store, f"host/{name}/"):
-        await _release_claim(resources.store, affinity, only_empty=False)
+            await ipam.release(_addresses(_tunnels(node)), node=name)
+    await claims.release_host(resources.store, name)
     for peer in await _all(resources, BGPPeer):
         if peer.spec.node == name:
             await _gone(resources, key_of(peer))
@@ -102,12 +96,12 @@ def _tunnels(node: Node) -> Iterator[str]:
         yield spec.wireguard.interface_ipv6_address
 
 
-def _addresses(texts: Iterable[str]) -> list[Cidr]:
-    """The addresses among ``texts``; a prefix that is none, and what is no address at all, is passed over."""
+def _addresses(texts: Iterable[str]) -> list[Release]:
+    """Releases of the addresses among ``texts``; a prefix that is none, and what is no address at all, is passed over."""
     found = []
     for text in texts:
         with suppress(AddressError):
-            found.append(parse_cidr(text.partition("/")[0]))
+            found.append(Release(parse_cidr(text.partition("/")[0])))
     return found
 
 
@@ -126,58 +120,10 @@ async def _empty_pool(resources: Resources, key: Key, pause: Callable[[float], A
         return  # not there, or nothing that anybody assigns from
     await pause(SETTLE)
     for owners in ("host/", "virtual/"):
-        for affinity, block in await _affinities(resources.store, owners):
-            if cidr.contains(block):
-                await _release_claim(resources.store, affinity, only_empty=True)
-
-
-# --- claims ------------------------------------------------------------------------------------------
-
-
-async def _affinities(store: Store, owners: str) -> list[tuple[Key, Cidr]]:
-    """The affinities of some owners, and what each claims."""
-    listing = await store.list(f"{IPAM}{owners}")
-    keys = [parse_path(entry.path) for entry in listing.entries]
-    return [(key, parse_cidr(key.name)) for key in keys if key is not None and key.kind == "BlockAffinity"]
-
-
-async def _release_claim(store: Store, affinity: Key, *, only_empty: bool) -> None:
-    """Give a claim on a block up, and with it a block without addresses; nothing if it must be without and is not."""
-    for _ in range(ATTEMPTS):
-        claim = await store.get(affinity.path)
-        if claim is None:
-            return
-        entry = await store.get(Key("IPAMBlock", affinity.name).path)
-        try:
-            block = None if entry is None else _own(entry, affinity)
-            if entry is None or block is None:
-                await store.delete(affinity.path, revision=claim.revision)
-            elif only_empty and not blocks.is_empty(block):
-                if codec.decode(affinity, claim.value, 0) == LEAVING:  # somebody was quicker than we
-                    await store.put(affinity.path, codec.encode(CONFIRMED), revision=claim.revision)
-            else:
-                # Whoever assigns looks at the claim first: from here on nobody new begins.
-                revision = await store.put(affinity.path, codec.encode(LEAVING), revision=claim.revision)
-                await _disown(store, entry, block)
-                await store.delete(affinity.path, revision=revision)
-        except Conflict:
-            continue
-        return
-    raise Contended(affinity.path)
-
-
-def _own(entry: Entry, affinity: Key) -> IPAMBlock | None:
-    """The block in ``entry``, if it is the owner's of ``affinity``."""
-    block = codec.decode(Key("IPAMBlock", affinity.name), entry.value, entry.revision)
-    return block if isinstance(block, IPAMBlock) and block.affinity == affinity.namespace else None
-
-
-async def _disown(store: Store, entry: Entry, block: IPAMBlock) -> None:
-    if blocks.is_empty(block):
-        await store.delete(entry.path, revision=entry.revision)
-        return
-    orphan = codec.encode(structs.replace(block, affinity=None, sequence_number=block.sequence_number + 1))
-    await store.put(entry.path, carried_bytes(entry.value, orphan, IPAMBlock), revision=entry.revision)
+        for entry in (await resources.store.list(f"{IPAM}{owners}")).entries:
+            affinity = parse_path(entry.path)
+            if affinity is not None and cidr.contains(parse_cidr(affinity.name)):
+                await claims.release_claim(resources.store, affinity, only_empty=True)
 
 
 # --- resources ---------------------------------------------------------------------------------------

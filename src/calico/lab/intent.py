@@ -17,7 +17,8 @@ from calico.datastore.api import Store
 from calico.datastore.location import Datastore
 from calico.datastore.resync import picture
 from calico.datastore.typed import Resources
-from calico.ipam.client import Client
+from calico.ipam.client import Client, Request
+from calico.ipam.errors import Short
 from calico.lab import resources
 from calico.lab.flows import Flow
 from calico.lab.state import LabError
@@ -59,13 +60,15 @@ async def _assign(store: Store, topology: Topology) -> Addresses:
         client = Client(store, host.name)
         for workload in host.workloads:
             handle = f"lab.{workload.namespace}.{workload.name}"
-            given = await client.auto_assign(1, 1, handle, _attributes(workload))
-            if len(given) != 2:
+            request = Request(handle=handle, ipv4=1, ipv6=1, attributes=_attributes(workload))
+            try:
+                given = await client.assign_whole(request)
+            except Short as short:
                 raise LabError(
                     f"the pools have no addresses left for {workload.name} on {host.name}: "
-                    "larger pools, or fewer workloads"
-                )
-            addresses[workload.name] = tuple(cidr.address for cidr in given)
+                    f"larger pools, or fewer workloads ({'; '.join(short.messages)})"
+                ) from short
+            addresses[workload.name] = tuple(cidr.address for cidr in given.addresses)
     return addresses
 
 

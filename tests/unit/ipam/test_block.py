@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calico.ipam import block as blocks
+from calico.ipam.block import Release
 from calico.model.address import Cidr, parse_address, parse_cidr
 from calico.model.ipam import IPAMBlock
 
@@ -18,6 +20,12 @@ OWNER = "host:a"
 
 def new(cidr: str = "10.65.0.0/30") -> IPAMBlock:
     return blocks.create(parse_cidr(cidr), OWNER, sequence_number=1000)
+
+
+def release(block: IPAMBlock, addresses: Iterable[Cidr]) -> tuple[IPAMBlock, tuple[Cidr, ...]]:
+    """The block without ``addresses``, and what was freed."""
+    outcome = blocks.release(block, map(Release, addresses))
+    return outcome.block, outcome.freed
 
 
 def texts(addresses: tuple[Cidr, ...]) -> list[str]:
@@ -36,7 +44,7 @@ def test_new_block_hands_out_every_address_in_order() -> None:
 def test_freed_addresses_are_used_again_as_late_as_possible() -> None:
     """What was freed first is taken first, after all that was never used."""
     block, addresses = blocks.assign(new(), "h", {}, 3)
-    block, freed = blocks.release(block, [addresses[1], addresses[0]])
+    block, freed = release(block, [addresses[1], addresses[0]])
     assert freed == (addresses[1], addresses[0])
 
     _, again = blocks.assign(block, "h", {}, 9)
@@ -60,7 +68,7 @@ def test_owner_is_noted_once_for_many_addresses() -> None:
     block, other = blocks.assign(block, "h", {"pod": "q"}, 1)
     assert [attribute.secondary for attribute in block.attributes] == [{"pod": "p"}, {"pod": "q"}]
 
-    block, _ = blocks.release(block, one + two)
+    block, _ = release(block, one + two)
 
     assert [attribute.secondary for attribute in block.attributes] == [{"pod": "q"}]
     assert blocks.held(block, "h") == other
@@ -71,7 +79,7 @@ def test_each_write_counts_and_each_allocation_remembers() -> None:
     block, addresses = blocks.assign(new(), "h", {}, 2)
     assert (block.sequence_number, block.sequence_number_for_allocation) == (1001, {"0": 1000, "1": 1000})
 
-    block, _ = blocks.release(block, addresses[:1])
+    block, _ = release(block, addresses[:1])
 
     assert (block.sequence_number, block.sequence_number_for_allocation) == (1002, {"1": 1000})
 
@@ -81,7 +89,7 @@ def test_releasing_what_is_not_assigned_changes_nothing(text: str) -> None:
     """Free addresses, those of other blocks, and prefixes are passed over."""
     block, _ = blocks.assign(new(), "h", {}, 1)
 
-    assert blocks.release(block, [parse_cidr(text)]) == (block, ())
+    assert release(block, [parse_cidr(text)]) == (block, ())
 
 
 def test_held_tells_handles_apart() -> None:
@@ -99,7 +107,7 @@ def test_ipv6_block() -> None:
 
     assert texts(addresses) == ["fd00:65::40", "fd00:65::41"]
     assert len(block.allocations) == 64
-    assert blocks.release(block, [parse_address("fd00:65::41")])[1] == (addresses[1],)
+    assert release(block, [parse_address("fd00:65::41")])[1] == (addresses[1],)
 
 
 def test_json_is_laid_out_as_calico_writes_it() -> None:
@@ -165,7 +173,7 @@ def test_every_ordinal_is_free_or_allocated_exactly_once(
             wanted = (
                 blocks.held(block, handle) if step == "forget" else (blocks.address_at(cidr, number % 8),)
             )
-            block, got = blocks.release(block, wanted)
+            block, got = release(block, wanted)
             assert list(got) == [address for address in wanted if address in owners]
             queue += got
             for address in got:

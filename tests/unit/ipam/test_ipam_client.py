@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Coroutine
 from random import Random
@@ -18,7 +17,10 @@ from calico.datastore.api import Denied, Entry, Listing, Store, Unavailable
 from calico.datastore.faulty import FaultyStore
 from calico.datastore.memory import MemoryStore
 from calico.ipam import block as blocks
-from calico.ipam.client import BLOCKS_PER_HOST, BadRecord, Client
+from calico.ipam.block import Release
+from calico.ipam.client import Assignment, Client, Request
+from calico.ipam.errors import BadRecord
+from calico.ipam.plan import BLOCKS_PER_HOST
 from calico.model.address import Cidr, parse_cidr
 from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle
 from calico.model.keys import Key, key_of, parse_path
@@ -41,6 +43,14 @@ async def world(*resources: Resource) -> MemoryStore:
     for resource in resources:
         await store.create(key_of(resource).path, msgspec.json.encode(resource))
     return store
+
+
+async def auto_assign(
+    client: Client, ipv4: int, ipv6: int, handle: str, attributes: dict[str, str], **terms: Any
+) -> list[Cidr]:
+    """The addresses that a request gets, perhaps fewer than it wants."""
+    request = Request(handle=handle, ipv4=ipv4, ipv6=ipv6, attributes=attributes, **terms)
+    return list((await client.assign(request)).addresses)
 
 
 class Picture:
@@ -144,8 +154,8 @@ def test_first_address_claims_a_block() -> None:
 
     async def body() -> None:
         store = await world(*POOLS)
-        addresses = await Client(store, "a", clock=lambda: 1_700_000_000_000_000_000).auto_assign(
-            1, 1, "h", {"pod": "p"}
+        addresses = await auto_assign(
+            Client(store, "a", clock=lambda: 1_700_000_000_000_000_000), 1, 1, "h", {"pod": "p"}
         )
 
         now = await picture(store)
@@ -165,8 +175,8 @@ def test_next_address_comes_from_the_own_block() -> None:
 
     async def body() -> None:
         store = await world(*POOLS)
-        [first] = await Client(store, "a").auto_assign(1, 0, "h", {})
-        [second] = await Client(store, "a").auto_assign(1, 0, "i", {})
+        [first] = await auto_assign(Client(store, "a"), 1, 0, "h", {})
+        [second] = await auto_assign(Client(store, "a"), 1, 0, "i", {})
 
         assert second.value == first.value + 1
         assert len((await picture(store)).blocks) == 1
@@ -179,7 +189,7 @@ def test_full_block_is_followed_by_another() -> None:
 
     async def body() -> None:
         store = await world(SMALL)
-        addresses = await Client(store, "a").auto_assign(6, 0, "h", {})
+        addresses = await auto_assign(Client(store, "a"), 6, 0, "h", {})
 
         assert len(set(addresses)) == 6
         assert sorted((await picture(store)).handles["h"].values()) == [2, 4]
@@ -187,43 +197,46 @@ def test_full_block_is_followed_by_another() -> None:
     run(body())
 
 
-def test_full_pool_gives_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    """A pool that runs out gives fewer than asked for, and the log says why."""
+def test_full_pool_gives_what_is_left() -> None:
+    """A pool that runs out gives fewer than asked for, and the answer says why."""
 
     async def body() -> None:
         store = await world(SMALL)
-        with caplog.at_level(logging.WARNING):
-            assert len(await Client(store, "a").auto_assign(20, 0, "h", {})) == 16
-            assert await Client(store, "b").auto_assign(1, 0, "i", {}) == []
+        assert len(await auto_assign(Client(store, "a"), 20, 0, "h", {})) == 16
+        answer = await Client(store, "b").assign(Request(handle="i", ipv4=1, attributes={}))
+        assert answer == Assignment((), ("no free address of IPv4 for node b in small",))
 
     run(body())
-    assert "no free block of IPv4 for node b in small" in caplog.text
 
 
-def test_host_claims_a_limited_number_of_blocks(caplog: pytest.LogCaptureFixture) -> None:
-    """One host cannot take all blocks of a pool."""
+def test_host_claims_a_limited_number_of_blocks() -> None:
+    """One host cannot take all blocks of a pool; it does not borrow instead, and the answer says so."""
 
-    async def body() -> list[Cidr]:
+    async def body() -> Assignment:
         store = await world(pool("p", "10.65.0.0/24", block_size=31))
-        with caplog.at_level(logging.WARNING):
-            return await Client(store, "a").auto_assign(100, 0, "h", {})
+        await auto_assign(Client(store, "b"), 1, 0, "theirs", {})
+        return await Client(store, "a").assign(Request(handle="h", ipv4=100, attributes={}))
 
-    assert len(run(body())) == 2 * BLOCKS_PER_HOST
-    assert "may have no more" in caplog.text
+    answer = run(body())
+    assert len(answer.addresses) == 2 * BLOCKS_PER_HOST
+    assert answer.limited
+    assert answer.messages == (
+        "node a has 20 blocks of IPv4 and may have no more than 20 (maxBlocksPerHost)",
+    )
 
 
-def test_no_pool_no_address(caplog: pytest.LogCaptureFixture) -> None:
-    """Without a pool for the node nothing is assigned, and the log says so."""
+def test_no_pool_no_address() -> None:
+    """Without a pool for the node nothing is assigned, and the answer says so."""
 
-    async def body() -> list[Cidr]:
+    async def body() -> Assignment:
         store = await world(
             node("a", labels={"rack": "1"}), pool("other", "10.65.0.0/16", node_selector="rack == '2'")
         )
-        with caplog.at_level(logging.WARNING):
-            return await Client(store, "a").auto_assign(1, 0, "h", {})
+        return await Client(store, "a").assign(Request(handle="h", ipv4=1, attributes={}))
 
-    assert run(body()) == []
-    assert "no pool of IPv4 may be used by node a" in caplog.text
+    answer = run(body())
+    assert answer.addresses == ()
+    assert "no pool of IPv4 may be used by node a" in answer.messages[0]
 
 
 def test_labels_of_the_node_choose_the_pool() -> None:
@@ -236,8 +249,8 @@ def test_labels_of_the_node_choose_the_pool() -> None:
             pool("rack-1", "10.1.0.0/16", node_selector="rack == '1'"),
             pool("rack-2", "10.2.0.0/16", node_selector="rack == '2'"),
         )
-        [here] = await Client(store, "a").auto_assign(1, 0, "h", {})
-        [there] = await Client(store, "b").auto_assign(1, 0, "i", {})
+        [here] = await auto_assign(Client(store, "a"), 1, 0, "h", {})
+        [there] = await auto_assign(Client(store, "b"), 1, 0, "i", {})
 
         assert parse_cidr("10.1.0.0/16").contains(here)
         assert parse_cidr("10.2.0.0/16").contains(there)
@@ -251,8 +264,8 @@ def test_release_frees_all_of_a_handle_and_nothing_else() -> None:
     async def body() -> None:
         store = await world(SMALL, pool("v6", "fd65::/48"))
         client = Client(store, "a")
-        mine = await client.auto_assign(5, 1, "mine", {})
-        others = await client.auto_assign(2, 1, "others", {})
+        mine = await auto_assign(client, 5, 1, "mine", {})
+        others = await auto_assign(client, 2, 1, "others", {})
 
         assert sorted(await client.release_by_handle("mine")) == sorted(mine)
 
@@ -272,7 +285,7 @@ def test_empty_block_without_owner_goes_with_its_last_address() -> None:
     async def body() -> None:
         store = await world(SMALL)
         client = Client(store, "a")
-        [address] = await client.auto_assign(1, 0, "h", {})
+        [address] = await auto_assign(client, 1, 0, "h", {})
         [block] = (await picture(store)).blocks.values()
         path = Key("IPAMBlock", block.cidr).path
         await store.put(
@@ -294,7 +307,7 @@ def test_old_affinity_without_a_value_counts_as_confirmed() -> None:
         await store.create(Key("IPAMBlock", block.cidr).path, msgspec.json.encode(block))
         await store.create(Key("BlockAffinity", block.cidr, "host:a").path, b"")
 
-        assert await Client(store, "a").auto_assign(1, 0, "h", {}) == [parse_cidr("10.65.7.0/32")]
+        assert await auto_assign(Client(store, "a"), 1, 0, "h", {}) == [parse_cidr("10.65.7.0/32")]
 
     run(body())
 
@@ -304,14 +317,14 @@ def test_claim_that_was_lost_is_taken_back() -> None:
 
     async def body() -> None:
         store = await world(SMALL)
-        [theirs] = await Client(store, "b").auto_assign(1, 0, "h", {})
+        [theirs] = await auto_assign(Client(store, "b"), 1, 0, "h", {})
         [cidr] = (await picture(store)).blocks
         await store.create(
             Key("BlockAffinity", str(cidr), "host:a").path,
             msgspec.json.encode(BlockAffinity(state="pending")),
         )
 
-        [ours] = await Client(store, "a").auto_assign(1, 0, "i", {})
+        [ours] = await auto_assign(Client(store, "a"), 1, 0, "i", {})
 
         now = await picture(store)
         assert not cidr.contains(ours)
@@ -328,7 +341,7 @@ def test_record_that_makes_no_sense_is_named() -> None:
         store = await world(*POOLS)
         await store.create(Key("BlockAffinity", "10.65.0.0/26", "host:a").path, b"{")
         with pytest.raises(BadRecord, match=r"/calico/ipam/v2/host/a/ipv4/block/10\.65\.0\.0-26"):
-            await Client(store, "a").auto_assign(1, 0, "h", {})
+            await auto_assign(Client(store, "a"), 1, 0, "h", {})
 
     run(body())
 
@@ -346,8 +359,8 @@ def test_hosts_that_assign_at_once_never_share_an_address(seed: int) -> None:
 
         async def worker(name: str, number: int) -> None:
             client = Client(store, name)
-            kept = await client.auto_assign(random.randrange(1, 4), 0, f"{name}-{number}", {})
-            gone = await client.auto_assign(random.randrange(3), 0, f"{name}-{number}-gone", {})
+            kept = await auto_assign(client, random.randrange(1, 4), 0, f"{name}-{number}", {})
+            gone = await auto_assign(client, random.randrange(3), 0, f"{name}-{number}-gone", {})
             assert sorted(await client.release_by_handle(f"{name}-{number}-gone")) == sorted(gone)
             taken.extend(kept)
 
@@ -371,8 +384,8 @@ def test_request_that_breaks_anywhere_can_be_cleared_and_repeated(happened: bool
         memory = await world(SMALL)
         broken = False
         try:
-            addresses = await Client(Breaking(memory, calls, happened=happened), "a").auto_assign(
-                6, 0, "h", {}
+            addresses = await auto_assign(
+                Client(Breaking(memory, calls, happened=happened), "a"), 6, 0, "h", {}
             )
             assert len(addresses) == 6  # the loss was survived, or came too late to matter
             assert sorted((await picture(memory)).assigned()) == sorted(addresses)
@@ -386,7 +399,7 @@ def test_request_that_breaks_anywhere_can_be_cleared_and_repeated(happened: bool
         assert (await picture(memory)).assigned() == []
         assert (await picture(memory)).handles == {}
 
-        again = await Client(memory, "a").auto_assign(16, 0, "i", {})
+        again = await auto_assign(Client(memory, "a"), 16, 0, "i", {})
         now = await picture(memory)
         assert len(set(again)) == 16
         assert now.handles == now.counts()
@@ -405,8 +418,8 @@ def test_release_that_breaks_anywhere_can_be_repeated(happened: bool) -> None:
 
     async def body(calls: int) -> None:
         memory = await world(SMALL)
-        await Client(memory, "a").auto_assign(6, 0, "h", {})
-        others = await Client(memory, "a").auto_assign(2, 0, "others", {})
+        await auto_assign(Client(memory, "a"), 6, 0, "h", {})
+        others = await auto_assign(Client(memory, "a"), 2, 0, "others", {})
         try:
             await Client(Breaking(memory, calls, happened=happened), "a").release_by_handle("h")
         except Unavailable:
@@ -427,14 +440,14 @@ def test_what_a_newer_writer_noted_is_kept() -> None:
     async def body() -> None:
         store = await world(*POOLS, node("n"))
         client = Client(store, "n")
-        await client.auto_assign(1, 0, "first", {"node": "n"})
+        await auto_assign(client, 1, 0, "first", {"node": "n"})
         for entry in (await store.list("/calico/ipam/")).entries:
             tree = {**msgspec.json.decode(entry.value), "fromTomorrow": entry.path}
             if "state" in tree:
                 tree["state"] = "pending"
             await store.put(entry.path, msgspec.json.encode(tree), revision=entry.revision)
-        await client.auto_assign(1, 0, "first", {"node": "n"})
-        await client.auto_assign(1, 0, "second", {"node": "n"})
+        await auto_assign(client, 1, 0, "first", {"node": "n"})
+        await auto_assign(client, 1, 0, "second", {"node": "n"})
         await client.release_by_handle("second")
         left = [msgspec.json.decode(entry.value) for entry in (await store.list("/calico/ipam/")).entries]
         assert len(left) == 3
@@ -443,24 +456,28 @@ def test_what_a_newer_writer_noted_is_kept() -> None:
     run(body())
 
 
-def test_release_frees_what_this_host_has_and_nothing_else() -> None:
-    """By address, whoever owns it here; handles count what is left; other hosts' addresses stay."""
+def test_release_says_what_became_of_each_address() -> None:
+    """By address, whoever owns it; with a node only what was given to it; handles count what is left."""
 
     async def body() -> None:
         store = await world(*POOLS, node("n"), node("m"))
         mine, theirs = Client(store, "n"), Client(store, "m")
-        one = await mine.auto_assign(2, 1, "one", {"node": "n"})
-        other = await theirs.auto_assign(1, 0, "other", {"node": "m"})
-        unnamed = await mine.auto_assign(1, 0, "unnamed", {})
-        free = parse_cidr("10.65.0.77")
-        freed = await mine.release([one[0], one[2], *other, *unnamed, free])
-        assert sorted(freed) == sorted([one[0], one[2], *unnamed])
+        one = await auto_assign(mine, 2, 1, "one", {"node": "n"})
+        other = await auto_assign(theirs, 1, 0, "other", {"node": "m"})
+        unnamed = await auto_assign(mine, 1, 0, "unnamed", {})
+        free, nowhere = parse_cidr("10.65.0.77"), parse_cidr("192.0.2.1")
+        wanted = [Release(each) for each in (one[0], one[2], *other, *unnamed, free, nowhere)]
+        done = await mine.release(wanted, node="n")
+        assert sorted(done.freed) == sorted([one[0], one[2], *unnamed])
+        assert sorted(done.unallocated) == sorted([free, nowhere])
+        assert [each.address for each in done.refused] == other
         picture = Picture(await store.list("/calico/ipam/"))
         assert {handle: sum(counts.values()) for handle, counts in picture.handles.items()} == {
             "one": 1,
             "other": 1,
         }
-        assert await mine.release(freed) == []
+        assert (await mine.release(Release(each) for each in done.freed)).freed == ()
+        assert (await mine.release([Release(other[0])])).freed == tuple(other)
 
     run(body())
 
@@ -481,7 +498,7 @@ def test_who_may_not_write_blocks_is_told_at_once() -> None:
         memory = await world(SMALL)
         guarded = Guarded(memory)
         with pytest.raises(Denied):
-            await Client(guarded, "a").auto_assign(1, 0, "h", {})
+            await auto_assign(Client(guarded, "a"), 1, 0, "h", {})
         assert guarded.calls == ["get", "delete"]  # of the handle
         assert (await picture(memory)).handles == {}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico.ipam.plan import Pool, fnv32, new_blocks, own_blocks, usable_pools
+from calico.ipam.plan import Pool, fnv32, in_order, new_blocks, own_blocks, start, usable_pools
 from calico.model.address import parse_cidr
 from support.speakers import pool
 
@@ -73,37 +73,55 @@ def test_fnv_is_the_published_one() -> None:
 
 
 @given(st.text(max_size=20), st.integers(min_value=0, max_value=6))
-def test_search_visits_every_block_once(node: str, bits: int) -> None:
+def test_search_visits_every_block_once(name: str, bits: int) -> None:
     """Wherever a host begins, it comes to every block of the pool exactly once, going round at the end."""
     pool_ = Pool("p", parse_cidr("10.65.0.0/20"), 20 + bits)
-    found = list(new_blocks([pool_], node, ()))
+    found = list(new_blocks(pool_, start(pool_, name, 0), ()))
 
     assert len(set(found)) == len(found) == 2**bits
     assert all(pool_.cidr.contains(block) and block.length == 20 + bits for block in found)
     ordered = sorted(found)
-    start = ordered.index(found[0])
-    assert found == ordered[start:] + ordered[:start]
+    begin = ordered.index(found[0])
+    assert found == ordered[begin:] + ordered[:begin]
+    assert in_order(pool_, start(pool_, name, 0), reversed(ordered)) == found
 
 
 def test_hosts_begin_at_different_places() -> None:
-    """Hosts with different names seldom want the same block first."""
+    """Hosts with different names seldom want the same block first; a host always begins at the same place."""
     pool_ = Pool("p", parse_cidr("10.65.0.0/16"), 26)
-    first = {next(new_blocks([pool_], f"host-{index}", ())) for index in range(20)}
 
-    assert len(first) > 15
+    assert len({start(pool_, f"host-{index}", 0) for index in range(20)}) > 15
+    assert len({start(pool_, "host", moment) for moment in range(20)}) == 1
 
 
-def test_existing_blocks_are_no_candidates() -> None:
-    """Blocks that exist are passed over; when one pool has no more, the next one follows."""
-    pools = [Pool("p", parse_cidr("10.0.0.0/31"), 32), Pool("q", parse_cidr("10.1.0.0/31"), 32)]
-    existing = {parse_cidr("10.0.0.0/32"), parse_cidr("10.0.0.1/32"), parse_cidr("10.1.0.1/32")}
+def test_single_addresses_are_looked_for_somewhere_else_each_time() -> None:
+    """Where blocks are single addresses, time decides where a host begins: it will need many of them."""
+    pool_ = Pool("p", parse_cidr("10.65.0.0/22"), 32)
 
-    assert list(new_blocks(pools, "n", existing)) == [parse_cidr("10.1.0.0/32")]
+    assert len({start(pool_, "host", moment) for moment in range(20)}) > 15
+
+
+def test_existing_and_reserved_blocks_are_no_candidates() -> None:
+    """Blocks that exist are passed over, those that overlap one of another size, and those that are wholly reserved."""
+    pool_ = Pool("p", parse_cidr("10.0.0.0/28"), 30)
+    existing = [parse_cidr(text) for text in ("10.0.0.0/30", "10.0.0.6/31", "10.9.0.0/30")]
+    reserved = [parse_cidr("10.0.0.8/29"), parse_cidr("10.0.0.4/32")]
+
+    assert list(new_blocks(pool_, 0, existing)) == [parse_cidr("10.0.0.8/30"), parse_cidr("10.0.0.12/30")]
+    assert list(new_blocks(pool_, 0, (), reserved)) == [parse_cidr("10.0.0.0/30"), parse_cidr("10.0.0.4/30")]
 
 
 def test_huge_pools_are_searched_lazily() -> None:
-    """An IPv6 pool with 2^74 blocks gives its first candidates at once."""
-    assert len(list(islice(new_blocks([Pool("p", parse_cidr("fd00::/48"), 122)], "n", ()), 3))) == 3
+    """An IPv6 pool with 2^74 blocks gives its first candidates at once, and orders those that exist."""
+    pool_ = Pool("p", parse_cidr("fd00::/48"), 122)
+    few = list(islice(new_blocks(pool_, 2**74 - 2, ()), 3))
+
+    assert [str(block) for block in few] == [
+        "fd00::ffff:ffff:ffff:ffff:ff80/122",
+        "fd00::ffff:ffff:ffff:ffff:ffc0/122",
+        "fd00::/122",
+    ]
+    assert in_order(pool_, 2**74 - 2, sorted(few)) == few
 
 
 def test_own_blocks_follow_the_order_of_pools() -> None:
