@@ -5,7 +5,7 @@ Out:  ``Ends.find``: where a text leads to.
 Next: ``analysis.world`` asks each end's endpoint.
 
 Of several workloads with one address, the one to whom its host routes it is meant. Which host endpoint governs
-an address of a host is a matter of interfaces, which resources tell only in part: see ``_governor``.
+an address of a host is a matter of interfaces, which resources tell only in part: see ``governor``.
 """
 
 from __future__ import annotations
@@ -115,18 +115,18 @@ class Ends:
     ) -> None:
         for key, _ in endpoints:
             self._by_name.setdefault(key.name, [])
-        texts = [*(_addresses(node) if node else ())]
+        texts = [*(own_addresses(node) if node else ())]
         texts += [(text, False) for _, host in endpoints for text in host.spec.expected_ips]
         texts += [(text, False) for pod in pods for text in pod.addresses]
         for text, tunnel in texts:
             address = _address(text)
             if address is None or address in self._by_address:
                 continue
-            governor = _governor(address, endpoints, tunnel=tunnel)
-            end = End(address, None if governor is None else endpoint_id(governor), name)
+            governing = governor(address, endpoints, tunnel=tunnel)
+            end = End(address, None if governing is None else endpoint_id(governing), name)
             self._by_address[address] = end
-            if governor is not None:
-                self._by_name[governor.name].append(end)
+            if governing is not None:
+                self._by_name[governing.name].append(end)
         for pod in pods:
             known = (self._by_address.get(address) for text in pod.addresses if (address := _address(text)))
             self._by_name[pod.name] = [end for end in known if end is not None]
@@ -146,7 +146,7 @@ def _enforced(row: EndpointRow | None) -> bool:
     return row is not None and row.active
 
 
-def _addresses(node: Node) -> Iterator[tuple[str, bool]]:
+def own_addresses(node: Node) -> Iterator[tuple[str, bool]]:
     """A host's own addresses, and whether each is a tunnel's."""
     spec = node.spec
     if spec.bgp is not None:
@@ -160,7 +160,7 @@ def _addresses(node: Node) -> Iterator[tuple[str, bool]]:
     yield spec.ipv6_vxlan_tunnel_addr, True
 
 
-def _governor(address: Cidr, endpoints: Sequence[tuple[Key, HostEndpoint]], *, tunnel: bool) -> Key | None:
+def governor(address: Cidr, endpoints: Sequence[tuple[Key, HostEndpoint]], *, tunnel: bool) -> Key | None:
     """Which of a host's endpoints, in order of names, governs the interface that carries ``address``.
 
     The first that expects the address; else the first with an interface's name and no expectations, since that

@@ -1,7 +1,7 @@
-"""Why a packet passes, or does not: both ends, the way between them, and what staged policies would change.
+"""Why a packet passes, or does not: both ends, what it passes between them, and what staged policies would change.
 
 In:   a world, and a ``Question``: ends in people's words, a protocol, ports by number or name.
-Out:  ``Explanation``: the decision of ``World.decide``, each end's trail told, the hops between; or ``Unanswerable``.
+Out:  ``Explanation``: the decision of ``World.decide``, each trail told, the hops between; or ``Unanswerable``.
 Next: ``cli.explain`` and ``cli.policy_test`` print it.
 
 An end may be a whole network set. Then every part of it that policy could treat in a way of its own is judged; the
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from calico.analysis.between import Passage
 from calico.analysis.ends import End, UnknownEndError
 from calico.analysis.evaluate import PORTED, Verdict
 from calico.analysis.named import Asked, Names
@@ -49,6 +50,8 @@ class Question:
     icmp_code: int | None = None
     ip_version: int | None = None
     namespace: str = "default"
+    through: tuple[str, ...] = ()
+    """Nodes that pass it on between those of its ends, in order."""
 
 
 class Understood(NamedTuple):
@@ -71,12 +74,20 @@ class Side(NamedTuple):
     """Why this end has no say; "" where it has one."""
 
 
+class Between(NamedTuple):
+    """A host endpoint on the way of what hosts only pass on, and what it says."""
+
+    passage: Passage
+    remarks: tuple[Remark, ...]
+
+
 class Staged(NamedTuple):
     """What would become of the flow if everything staged were enforced."""
 
     decision: Decision
     source: Side
     destination: Side
+    between: tuple[Between, ...]
     origins: Mapping[PolicyId, Key]
     """The staged policies that policies of that world stem from."""
     deleted: Mapping[PolicyId, Key]
@@ -102,12 +113,13 @@ class Explanation:
     source: Side
     destination: Side
     hops: tuple[Hop, ...]
+    between: tuple[Between, ...]
     staged: Staged | None
     parts: tuple[Part, ...]
 
     @property
     def allowed(self) -> bool:
-        """Whether both ends let it pass."""
+        """Whether both ends, and all that it passes between, let it pass."""
         return self.decision.allowed
 
 
@@ -135,7 +147,8 @@ class Explainer:
             if len(meant.flows) > 1
         )
         staged = self._staged(flow, decision, meant.asked)
-        return Explanation(flow, decision, first, last, hops(self.world, flow), staged, parts)
+        between = _between(self._narrator, flow, decision)
+        return Explanation(flow, decision, first, last, hops(self.world, flow), between, staged, parts)
 
     def understood(self, question: Question) -> Understood:
         """What is asked; raises Unanswerable."""
@@ -159,10 +172,11 @@ class Explainer:
         first, last = _sides(narrator, flow, decided, asked)
         touched = any(
             PolicyId(step.kind, step.namespace, step.name) in after.set
-            for verdict in (decided.egress, decided.ingress)
+            for verdict in (decided.egress, decided.ingress, *(each.verdict for each in decided.between))
             for step in (verdict.trail if verdict is not None else ())
         )
-        return Staged(decided, first, last, after.set, after.deleted, touched or decided != decision)
+        between = _between(narrator, flow, decided)
+        return Staged(decided, first, last, between, after.set, after.deleted, touched or decided != decision)
 
 
 class _Then:
@@ -184,6 +198,17 @@ def _sides(narrator: Narrator, flow: Flow, decision: Decision, asked: tuple[str,
     return (
         _side(narrator, flow, flow.source, "egress", decision.egress, asked[0]),
         _side(narrator, flow, flow.destination, "ingress", decision.ingress, asked[1]),
+    )
+
+
+def _between(narrator: Narrator, flow: Flow, decision: Decision) -> tuple[Between, ...]:
+    """What the flow passes on its way, told."""
+    return tuple(
+        Between(
+            passage,
+            narrator.tell(passage.endpoint, passage.direction, passage.verdict, flow.packet, "forward"),
+        )
+        for passage in decision.between
     )
 
 
@@ -225,6 +250,7 @@ def _flows(world: World, question: Question, source: Asked, destination: Asked) 
                     icmp_type=question.icmp_type,
                     icmp_code=question.icmp_code,
                     ip_version=question.ip_version,
+                    through=question.through,
                 )
             except UnknownEndError as error:
                 failure = error

@@ -1,6 +1,6 @@
 """Warnings: what is valid and surely not meant.
 
-In:   the resources of a batch; tiers and policies of the store, if they are at hand.
+In:   the resources of a batch; tiers, policies and host endpoints of the store, if they are at hand.
 Out:  for each resource ``Finding`` values. Nothing here forbids anything.
 Next: ``cli.problems`` shows them with their places.
 
@@ -18,6 +18,7 @@ import msgspec
 from calico.analysis.contradiction import contradiction
 from calico.analysis.coverage import Reading, reading
 from calico.analysis.hidden import DECISIVE, DIRECTIONS, Direction, Tiers, namespace_of, selected_by
+from calico.analysis.untracked import Untracked
 from calico.calculation.scope import Scope
 from calico.model.errors import Finding, Findings, ModelError, Path
 from calico.model.policy import (
@@ -41,12 +42,14 @@ def warnings(resources: Sequence[Resource], stored: Sequence[Resource] = ()) -> 
     """
     resources = [*map(defaulted, resources)]
     tiers = Tiers(resources, stored)
+    untracked = Untracked(resources, stored)
     found = []
     for each in resources:
         selectors = [*_selectors(each)]
         findings = [*selectors, *_rules_of(each, {finding.path for finding in selectors})]
         if isinstance(each, NetworkPolicy | GlobalNetworkPolicy):
             findings += tiers.hidden(each)
+        findings += untracked.ignored(each)
         found.append(findings)
     return found
 

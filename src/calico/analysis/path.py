@@ -51,6 +51,7 @@ def _hops(world: World, flow: Flow) -> Iterator[Hop]:
     if there:
         if here != there:
             yield _between(world, here, there, target, block, pool)
+        yield from _through(flow)
         yield _arrival(world, flow)
         return
     if pool is not None:
@@ -60,8 +61,16 @@ def _hops(world: World, flow: Flow) -> Iterator[Hop]:
         if (source_pool := _pool(world, flow.source.address)) is not None and source_pool.spec.nat_outgoing:
             words += f"; its source becomes an address of the host (natOutgoing of pool {source_pool.metadata.name})"
         yield Hop(here, "", "", words)
-    else:
+    elif not flow.through:
         yield Hop("", "", "", "neither end is on a host that is known: nothing here is on its way")
+    yield from _through(flow)
+
+
+def _through(flow: Flow) -> Iterator[Hop]:
+    """The hosts between, of which only the question knows."""
+    last = flow.destination.node or flow.destination.address.address
+    for node, after in zip(flow.through, (*flow.through[1:], last), strict=False):  # without any, none
+        yield Hop(node, "", "", f"passes it on towards {after}, as the question says")
 
 
 def _between(

@@ -21,6 +21,7 @@ from calico.analysis.reasons import Reasons
 from calico.analysis.words import rule_words
 from calico.analysis.world import World
 from calico.desired import Direction, EndpointId, EndpointRow, Layer, RuleRow
+from calico.model.endpoint import HostEndpoint
 from calico.model.errors import Path
 from calico.model.keys import Key
 from calico.model.policy import GlobalNetworkPolicy, NetworkPolicy, Profile, Rule
@@ -64,10 +65,18 @@ class Narrator:
         self.reasons = Reasons(world)
 
     def tell(
-        self, endpoint: EndpointId, direction: Direction, verdict: Verdict, packet: Packet
+        self,
+        endpoint: EndpointId,
+        direction: Direction,
+        verdict: Verdict,
+        packet: Packet,
+        layer: Layer = "normal",
     ) -> tuple[Remark, ...]:
-        """The whole trail of ``verdict``, with what was asked in vain."""
-        in_order = [*self._in_order(endpoint, direction, packet)]
+        """The whole trail of ``verdict``, with what was asked in vain.
+
+        ``layer`` is the one behind the early ones: forward where a host endpoint's host passes the packet on.
+        """
+        in_order = [*self._in_order(endpoint, direction, packet, layer)]
         remarks: list[Remark] = []
         start = 0
         for step in verdict.trail:
@@ -78,22 +87,28 @@ class Narrator:
                 passed = (each for each in in_order[start:place] if each.row is not None)
                 remarks += [self._in_vain(each.row, direction, packet) for each in passed if each.row]
                 start = place + 1
-            remarks.append(self._reached(step, endpoint, direction, packet))
+            remarks.append(self._reached(step, endpoint, direction, packet, layer))
             if step.action == "Pass":
                 while start < len(in_order) and in_order[start].group == group:
                     start += 1
         return tuple(remarks)
 
-    def _in_order(self, endpoint: EndpointId, direction: Direction, packet: Packet) -> Iterator[_Met]:
+    def _in_order(
+        self, endpoint: EndpointId, direction: Direction, packet: Packet, last: Layer
+    ) -> Iterator[_Met]:
         """Everything that a packet may meet at the endpoint, in the order in which it is asked."""
         row = self._world.endpoints.get(endpoint)
         if row is None:
             return
-        if endpoint.kind == "HostEndpoint":
+        host = self._world.facts.get(Key(endpoint.kind, endpoint.name))
+        if isinstance(host, HostEndpoint) and (last == "normal" or direction == "ingress"):
+            settings = self._world.settings_at(host.spec.node)
             for layer in EARLY[direction]:
-                if not failsafe(direction, packet, self._world.settings, tracked=layer != "untracked"):
+                if not failsafe(direction, packet, settings, tracked=layer != "untracked"):
                     yield from self._layer(row, layer, direction)
-        yield from self._layer(row, "normal", direction)
+        yield from self._layer(row, last, direction)
+        if last != "normal":
+            return
         for name in row.profiles:
             profile = self._world.picture.profiles.get(name)
             if profile is None:
@@ -104,7 +119,7 @@ class Narrator:
         yield _Met(_PROFILES, ("Profile", "", "", "", None))
 
     def _layer(self, row: EndpointRow, layer: Layer, direction: Direction) -> Iterator[_Met]:
-        """The tiers of one layer; before the normal one a tier has no end."""
+        """The tiers of one layer; before connection tracking and destination NAT a tier has no end."""
         policies = self._world.picture.policies
         for tier in row.tiers(layer, direction):
             group = (layer, tier.name)
@@ -115,15 +130,17 @@ class Narrator:
                     continue
                 in_direction = rules.ingress if direction == "ingress" else rules.egress
                 yield from (_rule(rule, group) for rule in in_direction)
-            if layer == "normal":
+            if layer in {"normal", "forward"}:
                 yield _Met(group, ("Tier", tier.name, "", tier.name, None))
 
-    def _reached(self, step: Step, endpoint: EndpointId, direction: Direction, packet: Packet) -> Remark:
+    def _reached(
+        self, step: Step, endpoint: EndpointId, direction: Direction, packet: Packet, layer: Layer
+    ) -> Remark:
         if step.rule is None:
             title, words = _meaning(step, endpoint)
             if step.kind != "Tier":
                 return Remark(step, True, title, words, (), None)
-            selecting = self._policies(step.name, endpoint, direction)
+            selecting = self._policies(step.name, endpoint, direction, layer)
             reasons: tuple[str, ...] = (
                 (f"{', '.join(selecting)} of this tier selects it",) if selecting else ()
             )
@@ -136,10 +153,10 @@ class Narrator:
         words = rule_words(rule) if rule is not None else step.action
         return Remark(step, True, _title(step, direction), words, reasons, (key, _path(step, direction)))
 
-    def _policies(self, tier: str, endpoint: EndpointId, direction: Direction) -> list[str]:
+    def _policies(self, tier: str, endpoint: EndpointId, direction: Direction, layer: Layer) -> list[str]:
         """The policies of a tier that apply to the endpoint."""
         row = self._world.endpoints.get(endpoint)
-        tiers = () if row is None else row.ingress if direction == "ingress" else row.egress
+        tiers = () if row is None else row.tiers(layer, direction)
         found = (policy for each in tiers if each.name == tier for policy in each.policies)
         return [f"{policy.kind} {'/'.join(part for part in policy[1:] if part)}" for policy in found]
 

@@ -4,8 +4,8 @@ In:   documents as parsed from YAML or JSON (resources and Kubernetes objects), 
 Out:  ``Decision`` for a flow: what the source's end and the destination's end say, each with its trail.
 Next: ``lab probe``, tests in CI, people's own scripts.
 
-Both ends decide independently, as their hosts do. Where no endpoint of the world stands at an end, that end
-has no say. A host never polices its own traffic to itself and to its local workloads (behaviour reference 3.3).
+Both ends decide independently, as their hosts do, and so does what passes the packet on: host endpoints of the
+workloads' hosts, and of hosts between. Where no endpoint of the world stands at an end, that end has no say. A host never polices its own traffic to itself and to its local workloads (behaviour reference 3.3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple
 
-from calico.analysis.agents import settings_of
+from calico.analysis.agents import Agents
+from calico.analysis.between import Doors, Passage, passages
 from calico.analysis.ends import End, Ends, HostPod, UnknownEndError
 from calico.analysis.evaluate import ICMPV6, PORTED, Packet, Picture, Step, Verdict, evaluate
 from calico.analysis.everywhere import Everywhere
@@ -41,11 +42,14 @@ class Decision(NamedTuple):
 
     egress: Verdict | None
     ingress: Verdict | None
+    between: tuple[Passage, ...] = ()
+    """The host endpoints that it passes on its way through hosts and that have policy about such packets, in order."""
 
     @property
     def allowed(self) -> bool:
-        """Whether both ends let it pass."""
-        return all(verdict is None or verdict.allowed for verdict in (self.egress, self.ingress))
+        """Whether both ends, and all that it passes between, let it pass."""
+        ways = (passage.verdict for passage in self.between)
+        return all(verdict is None or verdict.allowed for verdict in (self.egress, self.ingress, *ways))
 
 
 class Flow(NamedTuple):
@@ -54,13 +58,15 @@ class Flow(NamedTuple):
     source: End
     destination: End
     packet: Packet
+    through: tuple[str, ...] = ()
+    """Nodes between the ends' own that pass it on, in order."""
 
 
 class World:
     """Resources, and the policy that follows from them.
 
     ``facts`` are resources as a store holds them, under their keys, Kubernetes' objects among them (see
-    ``datastore.resync.picture``); ``settings`` are those of every agent, by default what the facts say; ``host_pods`` are no resources, but may be
+    ``datastore.resync.picture``); ``settings`` are those of every agent, by default what the facts say of each; ``host_pods`` are no resources, but may be
     asked about by name.
     ``problems`` says what of all this could not be used, and what became of it.
     """
@@ -73,13 +79,15 @@ class World:
         host_pods: Iterable[HostPod] = (),
         problems: Iterable[str] = (),
     ) -> None:
-        self.settings = settings or settings_of(facts)
+        self._given = settings
+        self._agents = Agents(facts, settings)
         meant = translated(facts)
         self._state = Everywhere(meant.facts)
         stored_pods = (
             pod for each in facts.values() if isinstance(each, Pod) for pod in _host_pod(each.document())
         )
         self._ends = Ends(meant.facts, self._state.endpoints, (*stored_pods, *host_pods))
+        self._doors = Doors(meant.facts)
         self.facts: Mapping[Key, Resource] = meant.facts
         """What counts, Kubernetes' objects as what they stand for."""
         self.endpoints: Mapping[EndpointId, EndpointRow] = self._state.endpoints
@@ -118,14 +126,16 @@ class World:
         icmp_type: int | None = None,
         icmp_code: int | None = None,
         ip_version: int | None = None,
+        through: Iterable[str] = (),
     ) -> Decision:
         """What becomes of a new flow from ``source`` to ``destination``.
 
         An end is an address, "namespace/name" of a Pod or WorkloadEndpoint, or the name of a HostEndpoint.
         ``protocol`` is a name in any case or a number; ICMP between IPv6 ends means ICMPv6. Ends that have both
         families meet on ``ip_version``; else on IPv4, or IPv6 where the protocol is ICMPv6. A port, type or code that is
-        not given matches no rule that asks for one. Raises ``UnknownEndError`` for an end that is nothing of this
-        world and no address, and for ends without a family in common; ``ValueError`` for an unknown protocol.
+        not given matches no rule that asks for one. ``through`` are nodes that pass the flow on between those of
+        the ends, such as gateways: the world does not know them by itself. Raises ``UnknownEndError`` for an end that is nothing of this
+        world and no address, for a node that is not of it, and for ends without a family in common; ``ValueError`` for an unknown protocol.
         """
         return self.judge(
             self.flow(
@@ -137,6 +147,7 @@ class World:
                 icmp_type=icmp_type,
                 icmp_code=icmp_code,
                 ip_version=ip_version,
+                through=through,
             )
         )
 
@@ -151,6 +162,7 @@ class World:
         icmp_type: int | None = None,
         icmp_code: int | None = None,
         ip_version: int | None = None,
+        through: Iterable[str] = (),
     ) -> Flow:
         """The question that ``decide`` answers, understood; raises what it raises."""
         number = _protocol(protocol)
@@ -168,25 +180,47 @@ class World:
             icmp_type,
             icmp_code,
         )
-        return Flow(first, last, packet)
+        way = tuple(through)
+        for node in way:
+            if not self._doors.known(node):
+                raise UnknownEndError(f"{node!r} is no node of this world: it cannot pass anything on")
+        return Flow(first, last, packet, way)
 
     def find(self, text: str) -> Sequence[End]:
         """Where ``text``, an end as ``decide`` knows them, leads to; raises UnknownEndError."""
         return self._ends.find(text)
 
     def instead(self, facts: Mapping[Key, Resource]) -> World:
-        """A world of other facts, with the same settings."""
-        return World(facts, self.settings)
+        """A world of other facts, with the same settings if this one was given any."""
+        return World(facts, self._given)
+
+    def settings_at(self, node: str) -> Settings:
+        """The settings of a node's agent; of "", which is no node, what all have in common."""
+        return self._agents.of(node)
 
     def judge(self, flow: Flow) -> Decision:
         """What becomes of ``flow``."""
-        source, destination, packet = flow
+        source, destination, packet, through = flow
         local = bool(source.node) and source.node == destination.node
         if local and not source.is_workload:
             return Decision(None, None)
+        between = tuple(
+            passages(
+                self._doors,
+                self.picture,
+                self.endpoints,
+                self.settings_at,
+                source,
+                destination,
+                packet,
+                through,
+            )
+        )
         if local and not destination.is_workload:
-            return Decision(self._to_own_host(source, packet), None)
-        return Decision(self._judge(source, "egress", packet), self._judge(destination, "ingress", packet))
+            return Decision(self._to_own_host(source, packet), None, between)
+        return Decision(
+            self._judge(source, "egress", packet), self._judge(destination, "ingress", packet), between
+        )
 
     def _to_own_host(self, source: End, packet: Packet) -> Verdict | None:
         """A workload's traffic to its host: after its egress policy the host's setting decides, and no host endpoint."""
@@ -195,7 +229,8 @@ class World:
         verdict = self._judge(source, "egress", packet)
         if verdict is None or not verdict.allowed:
             return verdict
-        action = "Deny" if self.settings.default_endpoint_to_host_action == "Drop" else "Allow"
+        drops = self.settings_at(source.node).default_endpoint_to_host_action == "Drop"
+        action = "Deny" if drops else "Allow"
         host = _fixed("Host", "defaultEndpointToHostAction", action)
         return host._replace(trail=(*verdict.trail, *host.trail))
 
@@ -216,7 +251,7 @@ class World:
             ):
                 return _fixed("Router", row.interface, "Deny")
             return evaluate(self.picture, row, direction, packet, workload=True)
-        return judge_host(self.picture, row, endpoint.name, direction, packet, self.settings)
+        return judge_host(self.picture, row, endpoint.name, direction, packet, self.settings_at(end.node))
 
 
 def resources_of(document: Mapping[str, Any]) -> list[Resource]:

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     type=click.Choice(["4", "6"]),
     help="For ends that have addresses of both; default 4, or 6 for ICMPv6.",
 )
+@click.option(
+    "--through",
+    multiple=True,
+    metavar="NODE",
+    help="A host between those of the ends that passes the flow on, such as a gateway; several in their order.",
+)
 @options.namespace("The namespace of ends that name none; default: default.")
 @options.files("Explain what these manifests say, and ask no store; may be repeated. '-' is standard input.")
 @options.recursive
@@ -50,7 +56,7 @@ if TYPE_CHECKING:
 def explain(
     location: Location | None, *, files: Sequence[str], output: str, verbose: bool, **asked: Any
 ) -> None:
-    """Say whether a new flow is allowed, and why: every step at both ends, and the way between.
+    """Say whether a new flow is allowed, and why: every step at both ends, and on the way between.
 
     An END is namespace/name of a pod or WorkloadEndpoint, the name of a HostEndpoint or of a host, an address, or a
     network set by namespace/name or name.
@@ -66,6 +72,7 @@ def explain(
       calicoctl explain --from shop/web-1 --to shop/db-1 --port 5432
       calicoctl explain --from 203.0.113.9 --to shop/web-1 --port https -v
       calicoctl explain --from shop/web-1 --to shop/db-1 --icmp-type 8
+      calicoctl explain --from 203.0.113.9 --to shop/web-1 --through gateway-1
       calicoctl explain --from shop/web-1 --to partners --port 443 -f manifests/ -R
       calicoctl explain --drops --endpoint shop/web-1
     """

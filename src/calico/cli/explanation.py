@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from calico.analysis.explain import Explanation, Side, Staged
+from calico.analysis.between import Passage
+from calico.analysis.explain import Between, Explanation, Side, Staged
 from calico.analysis.trail import Remark
 from calico.analysis.words import packet_words
 from calico.desired import PolicyId
@@ -53,6 +54,9 @@ def lines(explanation: Explanation, place: Place, proofs: Proofs, *, verbose: bo
     yield "way"
     for hop in explanation.hops:
         yield _clean(f"  {f'{hop.host}: ' if hop.host else ''}{hop.words}")
+    for between in explanation.between:
+        yield ""
+        yield from between_lines(between, place, verbose=verbose)
     yield ""
     yield from side_lines(
         "destination", explanation.destination, place, proofs.get("destination"), verbose=verbose
@@ -79,6 +83,11 @@ def headline(explanation: Explanation) -> str:
         if side.verdict is not None and not side.verdict.allowed:
             why = f", by the {role}'s {side.direction}: {side.remarks[-1].title}"
             break
+    else:
+        for between in explanation.between:
+            if not between.passage.verdict.allowed:
+                why = f", {_where(between)}: {between.remarks[-1].title}"
+                break
     if explanation.parts:
         allowed = sum(part.allowed for part in explanation.parts)
         why += f" ({allowed} of {len(explanation.parts)} parts are allowed)"
@@ -107,6 +116,21 @@ def side_lines(
             yield _clean(f"    {difference}")
 
 
+def between_lines(between: Between, place: Place, *, verbose: bool = False) -> Iterator[str]:
+    """What a host endpoint on the way says, step by step."""
+    yield _clean(f"{_where(between)}: {between.passage.verdict.action}")
+    for remark in between.remarks:
+        if remark.matched or verbose:
+            yield from _remark_lines(remark, place)
+
+
+def _where(between: Between) -> str:
+    """Which way through which host."""
+    passage = between.passage
+    way = "coming in" if passage.direction == "ingress" else "going on"
+    return f"{way} at {passage.endpoint.kind} {passage.endpoint.name} on {passage.node}"
+
+
 def _remark_lines(remark: Remark, place: Place) -> Iterator[str]:
     where = place(*remark.place) if remark.place is not None else ""
     action = remark.step.action if remark.matched else "no"
@@ -133,6 +157,16 @@ def _staged_lines(explanation: Explanation, staged: Staged, place: Place, *, ver
             inner = side_lines(role, then, _staged_place(staged, place), verbose=verbose)
             for line in inner:
                 yield f"  {line}"
+    if _passed(staged.between) != _passed(explanation.between) or any(
+        _origin(remark, staged) is not None for between in staged.between for remark in between.remarks
+    ):
+        for between in staged.between:
+            for line in between_lines(between, _staged_place(staged, place), verbose=verbose):
+                yield f"  {line}"
+
+
+def _passed(between: tuple[Between, ...]) -> list[Passage]:
+    return [each.passage for each in between]
 
 
 def _staged_place(staged: Staged, place: Place) -> Place:
@@ -184,6 +218,7 @@ def data(explanation: Explanation, place: Place, proofs: Proofs) -> dict[str, An
             {"host": hop.host, "route": hop.prefix, "nextHop": hop.next_hop, "words": hop.words}
             for hop in explanation.hops
         ],
+        "between": [_between_data(each, place) for each in explanation.between],
         "destination": _side_data(explanation.destination, place, proofs.get("destination")),
         "parts": [part._asdict() for part in explanation.parts],
         "staged": None
@@ -193,8 +228,30 @@ def data(explanation: Explanation, place: Place, proofs: Proofs) -> dict[str, An
             "changes": staged.changes,
             "source": _side_data(staged.source, _staged_place(staged, place), None),
             "destination": _side_data(staged.destination, _staged_place(staged, place), None),
+            "between": [_between_data(each, _staged_place(staged, place)) for each in staged.between],
             "deleted": [str(key) for key in staged.deleted.values()],
         },
+    }
+
+
+def _between_data(between: Between, place: Place) -> dict[str, Any]:
+    passage = between.passage
+    return {
+        "node": passage.node,
+        "endpoint": passage.endpoint._asdict(),
+        "direction": passage.direction,
+        "action": passage.verdict.action,
+        "trail": [_remark_data(remark, place) for remark in between.remarks],
+    }
+
+
+def _remark_data(remark: Remark, place: Place) -> dict[str, Any]:
+    return {
+        **remark.step._asdict(),
+        "matched": remark.matched,
+        "words": remark.words,
+        "reasons": list(remark.reasons),
+        "place": place(*remark.place) if remark.place is not None else "",
     }
 
 
@@ -208,16 +265,7 @@ def _side_data(side: Side, place: Place, proof: Proof | None) -> dict[str, Any]:
         "direction": side.direction,
         "action": None if side.verdict is None else side.verdict.action,
         "note": side.note,
-        "trail": [
-            {
-                **remark.step._asdict(),
-                "matched": remark.matched,
-                "words": remark.words,
-                "reasons": list(remark.reasons),
-                "place": place(*remark.place) if remark.place is not None else "",
-            }
-            for remark in side.remarks
-        ],
+        "trail": [_remark_data(remark, place) for remark in side.remarks],
         **(
             {}
             if proof is None

@@ -102,7 +102,7 @@ class Placed(Protocol):
 def warnings_of(read: Sequence[Placed], stored: Sequence[Resource] = ()) -> list[Problem]:
     """What is valid, but not acted on, or surely not meant, of the resources that were read, in their order.
 
-    ``stored`` are tiers and policies of the store, if there is one at hand: with them more can be told.
+    ``stored`` are tiers, policies and host endpoints of the store, if there is one at hand: with them more can be told.
     """
     resources = [each.resource for each in read]
     found: list[Problem] = []
@@ -123,9 +123,9 @@ def _lint(resources: Sequence[Resource], stored: Sequence[Resource]) -> Sequence
 
 
 def _may_be_unmeant(resource: Resource) -> bool:
-    """Whether a resource has rules, or any selector."""
+    """Whether a resource has rules, or any selector, or is an endpoint that policies may have no effect on."""
     spec = getattr(resource, "spec", None)
-    return any(
+    return getattr(spec, "interface_name", "") == "*" or any(
         field in {"ingress", "egress"} or (field.endswith("selector") and getattr(spec, field))
         for field in getattr(spec, "__struct_fields__", ())
     )

@@ -25,6 +25,7 @@ from calico.datastore.snapshot import Snapshot
 from calico.datastore.typed import ATTEMPTS, Resources, Stored, tier_of
 from calico.model.errors import ModelError
 from calico.model.keys import Key, key_of, kind_prefix
+from calico.model.policy import GlobalNetworkPolicy
 from calico.model.pool import IPPool
 from calico.model.resource import Resource
 
@@ -201,10 +202,16 @@ class Batch:
         return outcomes
 
     async def policy_around(self, wanted: Iterable[Resource]) -> list[Resource]:
-        """The stored tiers and policies, for whoever judges those among ``wanted``; nothing if there are none."""
-        kinds = ("Tier", "NetworkPolicy", "GlobalNetworkPolicy")
+        """The stored tiers and policies, for whoever judges those among ``wanted``; nothing if there are none.
+
+        With them host endpoints, where a policy is for those alone; and for a host endpoint the policies.
+        """
+        wanted = [*wanted]
+        kinds: tuple[str, ...] = ("Tier", "NetworkPolicy", "GlobalNetworkPolicy")
         if not any(each.kind in kinds for each in wanted):
-            return []
+            kinds = ("GlobalNetworkPolicy",) if any(each.kind == "HostEndpoint" for each in wanted) else ()
+        elif any(isinstance(each, GlobalNetworkPolicy) and each.spec.do_not_track for each in wanted):
+            kinds += ("HostEndpoint",)
         return [each for kind in kinds for each in await self.resources.list(kind, bad=lambda *_: None)]
 
     async def look_ahead(self, keys: Iterable[Key]) -> None:

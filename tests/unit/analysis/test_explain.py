@@ -79,6 +79,10 @@ def agree(facts: dict[Key, Resource], flows: list[tuple[str, str, str | int, int
         )
         assert found.decision == decision
         assert found.allowed == decision.allowed
+        assert [each.passage for each in found.between] == list(decision.between)
+        for each in found.between:
+            told = tuple(remark.step for remark in each.remarks if remark.matched)
+            assert told == each.passage.verdict.trail
         for side, verdict in ((found.source, decision.egress), (found.destination, decision.ingress)):
             assert side.verdict == verdict
             told = tuple(remark.step for remark in side.remarks if remark.matched)
