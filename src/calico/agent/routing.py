@@ -16,6 +16,7 @@ from calico.bgp import bird
 from calico.bgp.bird_sessions import usable
 from calico.bgp.facts import Facts
 from calico.bgp.plan import plan
+from calico.bgp.services import announces
 from calico.bgp.speaker import Problem, Speaker
 from calico.model.address import AddressError, Cidr, parse_cidr
 from calico.model.bfd import BFDConfiguration
@@ -82,7 +83,7 @@ class Routing:
             del table[place]
         else:
             table[place] = wanted
-        return self._changed()
+        return self._matters(key.kind) and self._changed()
 
     def see(self, routers: Mapping[str, Cidr]) -> bool:
         """Take note of the link-local addresses of routers, by interface; whether the configuration may differ now."""
@@ -114,6 +115,15 @@ class Routing:
         problems = [*speaker.problems, *_unprotected(speaker, passwords, reasons)]
         self.problems = tuple(str(problem) for problem in problems)
         return bird.render(speaker, interface_prefix=self._interface_prefix, passwords=passwords)
+
+    def _matters(self, kind: str) -> bool:
+        """Whether anything is planned by facts of ``kind``: some change all day long, and mostly concern nobody here."""
+        if kind == "WorkloadEndpoint":
+            return any(peer.spec.local_workload_selector for peer in self._tables["BGPPeer"].values())
+        if kind in {"Service", "EndpointSlice"}:
+            default = self._tables["BGPConfiguration"].get("default")
+            return default is not None and announces(default.spec)
+        return True
 
     def _changed(self) -> bool:
         self._speaker = None

@@ -114,6 +114,12 @@ class Settings:
         """A setting of ``node``: its own configuration's, else the default's, else None."""
         return getattr(self._spec(f"node.{node}"), field) or getattr(self._spec("default"), field) or None
 
+    def having(self, node: str, field: str) -> tuple[str, BGPConfigurationSpec]:
+        """The configuration, by name, that says ``field`` for ``node``; the default's if none does."""
+        own = f"node.{node}"
+        name = own if getattr(self._spec(own), field) else "default"
+        return name, self._spec(name)
+
     def listen_port(self, node: str) -> int:
         """Where ``node`` listens for BGP; ValueError if the setting is no port."""
         port = self.of(node, "listen_port")

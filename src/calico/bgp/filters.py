@@ -54,8 +54,10 @@ def read(
     return tuple(found)
 
 
-def advertisements(spec: BGPConfigurationSpec, problems: list[Problem]) -> tuple[Advertisement, ...]:
-    """What prefixes are announced with, in the order of the configuration."""
+def advertisements(
+    name: str, spec: BGPConfigurationSpec, problems: list[Problem]
+) -> tuple[Advertisement, ...]:
+    """What prefixes are announced with, in the order of the BGP configuration called ``name``."""
     named = {each.name: each.value for each in spec.communities}
     found = []
     for each in spec.prefix_advertisements:
@@ -64,7 +66,7 @@ def advertisements(spec: BGPConfigurationSpec, problems: list[Problem]) -> tuple
             found.append(Advertisement(parse_cidr(each.cidr), numbers))
         except ValueError as error:
             problems.append(
-                Problem("BGPConfiguration/default", f"a prefix is announced without communities: {error}")
+                Problem(f"BGPConfiguration/{name}", f"a prefix is announced without communities: {error}")
             )
     return tuple(each for each in found if each.communities)
 

@@ -72,7 +72,7 @@ def plan(node: str, facts: Facts) -> Speaker:
         ),
         services=announced.routes,
         service_ranges=announced.ranges,
-        advertisements=filters.advertisements(settings.default, problems),
+        advertisements=filters.advertisements(*settings.having(node, "prefix_advertisements"), problems),
         priorities=priorities,
         bfd=_bfd(labels, facts.bfd, problems) if any(each.bfd for each in planned.sessions) else (),
         problems=tuple(problems),

@@ -41,6 +41,11 @@ class _Range(NamedTuple):
     """Its addresses are announced one by one wherever their service is."""
 
 
+def announces(spec: BGPConfigurationSpec) -> bool:
+    """Whether there are ranges of services at all; without them services play no part."""
+    return bool(spec.service_cluster_ips or spec.service_external_ips or spec.service_load_balancer_ips)
+
+
 def announced(
     node: str, spec: BGPConfigurationSpec, facts: Facts, labels: Mapping[str, str], problems: list[Problem]
 ) -> Announced:

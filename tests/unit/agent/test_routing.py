@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from calico.agent.routing import Routing
 from calico.model.address import parse_address
-from calico.model.bgp import BGPPassword, SecretKeyRef
+from calico.model.bgp import BGPPassword, SecretKeyRef, ServiceBlock
 from calico.model.endpoint import WorkloadEndpoint, WorkloadEndpointSpec
 from calico.model.fact import Update
 from calico.model.keys import Key, key_of
+from calico.model.kubernetes_kinds import Service
 from calico.model.resource import Metadata, Resource
 from support.speakers import configuration, node, peer, route_filter
 
@@ -42,10 +43,37 @@ def test_only_what_changes_counts() -> None:
 
     assert not made.update(Update(key_of(HERE), HERE))
     assert made.update(Update(key_of(HERE), node("here", "10.0.0.2")))
-    assert not made.update(Update(key_of(workload("there")), workload("there")))
-    assert made.update(Update(key_of(workload("here")), workload("here")))
-    assert made.update(Update(key_of(workload("here")), workload("there")))
     assert not made.update(Update(Key("Tier", "x"), None))
+
+
+def test_workloads_count_where_a_peering_selects_them() -> None:
+    """Workloads of this host matter once some peer is chosen among them; those of other hosts never do."""
+    made = routing(HERE, configuration(local_workload_peering_ipv4="169.254.2.1"))
+    here, there = workload("here"), workload("there")
+    assert not made.update(Update(key_of(here), here))
+
+    routers = peer("routers", local_workload_selector="all()", as_number=65200)
+    assert made.update(Update(key_of(routers), routers))
+    assert "Local_Workload_10_65_0_5" in made.configuration()
+    assert made.update(Update(key_of(there), there))
+    assert "Local_Workload_10_65_0_5" not in made.configuration()
+    assert not made.update(Update(key_of(there), None))
+
+
+def test_services_count_where_some_are_announced() -> None:
+    """Services matter once there are ranges for them, also those that were there before."""
+    web = Service(
+        metadata=Metadata(name="web", namespace="shop"),
+        spec={"clusterIP": "10.96.0.5", "externalTrafficPolicy": "Cluster"},
+    )
+    made = routing(HERE)
+    assert not made.update(Update(key_of(web), web))
+
+    ranges = configuration(service_cluster_ips=[ServiceBlock(cidr="10.96.0.5/32")])
+    assert made.update(Update(key_of(ranges), ranges))
+    assert "route 10.96.0.5/32 blackhole;" in made.configuration()
+    assert made.update(Update(key_of(web), None))
+    assert "10.96.0.5" not in made.configuration()
 
 
 def test_facts_that_go_are_forgotten() -> None:

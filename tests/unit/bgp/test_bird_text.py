@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calico.bgp.bird import render
+from calico.model.bfd import BFDConfiguration, BFDConfigurationSpec, BFDInterface
 from calico.model.bgp import BGPPassword, SecretKeyRef
-from support.speakers import configuration, node, peer, pool, speaker
+from calico.model.resource import Metadata
+from support.speakers import configuration, node, peer, pool, route_filter, speaker
 
 BIRD = shutil.which("bird", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 needs_bird = pytest.mark.skipif(BIRD is None, reason="needs BIRD 2 (package bird2)")
@@ -163,6 +165,25 @@ PEERS = st.fixed_dictionaries(
         "ttl_security": st.sampled_from([-1, 0, 1, 254, 255, 256]),
         "reachable_by": ADDRESSES,
         "password": st.just(BGPPassword(secret_key_ref=SECRET)),
+        "failure_detection_mode": st.just("BFDIfDirectlyConnected"),
+        "filters": st.lists(st.sampled_from(["f", "g.h-i", "x" * 60, "\u00fc", 'a"b', ""]), max_size=3),
+    },
+)
+INTERFACES = st.fixed_dictionaries(
+    {"peer_interface": st.sampled_from(["eth0", "bond0.100", "br-x", "eth 0", "", 'e"'])},
+    optional={
+        "as_number": st.sampled_from([0, 1, 64512]),
+        "failure_detection_mode": st.just("BFDIfDirectlyConnected"),
+        "ttl_security": st.sampled_from([0, 1, 255]),
+        "password": st.just(BGPPassword(secret_key_ref=SECRET)),
+        "next_hop_mode": st.sampled_from(["Auto", "Self", "Keep"]),
+    },
+)
+TIMING = st.fixed_dictionaries(
+    {"match_pattern": st.text(max_size=5)},
+    optional={
+        "minimum_recv_interval": st.sampled_from(["0ms", "1ms", "10us", "1h", "71m", "x"]),
+        "multiplier": NUMBERS,
     },
 )
 
@@ -170,7 +191,8 @@ PEERS = st.fixed_dictionaries(
 @needs_bird
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(PEERS, max_size=8),
+    st.lists(PEERS | INTERFACES, max_size=8),
+    st.lists(TIMING, max_size=2),
     st.fixed_dictionaries(
         {},
         optional={
@@ -185,14 +207,25 @@ PEERS = st.fixed_dictionaries(
     st.text(max_size=12),
 )
 def test_nothing_that_is_planned_is_refused(
-    tmp_path: Path, specs: list[dict[str, Any]], general: dict[str, Any], cluster: str, name: str, pw: str
+    tmp_path: Path,
+    specs: list[dict[str, Any]],
+    timing: list[dict[str, Any]],
+    general: dict[str, Any],
+    cluster: str,
+    name: str,
+    pw: str,
 ) -> None:
     """However odd the intent, one bad peer never makes BIRD refuse the whole configuration."""
     peers = [peer(f"p{index}", **spec) for index, spec in enumerate(specs)]
     own = node("a", "10.0.0.1", "fd00::1", cluster_id=cluster)
-    planned = speaker(
-        "a", own, node(f"b{name}", "10.0.0.3", "fd00::3"), configuration(**general), *peers, *POOLS
+    watched = BFDConfiguration(
+        metadata=Metadata(name="bfd"),
+        spec=BFDConfigurationSpec(interfaces=[BFDInterface(**each) for each in timing]),
     )
+    there = node(f"b{name}", "10.0.0.3", "fd00::3")
+    more = (route_filter("f"), route_filter("x" * 60), watched)
+    routers = {"eth0": "fe80::1", "bond0.100": "fe80::1", "br-x": "fe80::2"}
+    planned = speaker("a", own, there, configuration(**general), *peers, *more, *POOLS, routers=routers)
 
     assert accepted(render(planned, passwords={SECRET: pw}), tmp_path) == ""
 

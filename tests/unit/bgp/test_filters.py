@@ -12,7 +12,7 @@ from msgspec import convert
 
 from calico.bgp.bird import render
 from calico.bgp.filters import parse_community
-from calico.model.bgp import BGPConfigurationSpec
+from calico.model.bgp import BGPConfigurationSpec, PrefixAdvertisement
 from support.speakers import configuration, node, peer, pool, route_filter, session, speaker
 
 BIRD = shutil.which("bird", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
@@ -179,6 +179,19 @@ def test_communities_of_prefixes() -> None:
     assert (
         "  if net ~ 10.65.0.0/16 then { bgp_community.add((65000, 7)); bgp_large_community.add((65000, 1, 2)); }\n"
     ) in render(planned)
+
+
+def test_communities_of_one_node() -> None:
+    """A node's own configuration says instead of the default's what its prefixes are announced with."""
+
+    def of(community: str) -> dict[str, Any]:
+        return {"prefix_advertisements": [PrefixAdvertisement(cidr="10.0.0.0/8", communities=[community])]}
+
+    world = (HERE, configuration(**of("1:1")), configuration("node.a", **of("2:2")))
+
+    [one] = speaker("a", *world).advertisements
+    [other] = speaker("b", *world, node("b", "10.0.0.2")).advertisements
+    assert (one.communities, other.communities) == (((2, 2),), ((1, 1),))
 
 
 @pytest.mark.parametrize(
