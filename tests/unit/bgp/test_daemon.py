@@ -83,11 +83,11 @@ def test_first_text_starts_bird_and_the_same_again_does_nothing(run_dir: Path) -
 
 @needs_bird
 def test_configuration_is_not_for_everybodys_eyes(run_dir: Path) -> None:
-    """The file may hold passwords: others cannot read it."""
+    """The file may hold passwords: only its owner may read it."""
     asyncio.run(Bird(run_dir).ensure(ONE))
 
     mode = stat.S_IMODE((run_dir / "bird.conf").stat().st_mode)
-    assert mode & 0o007 == 0
+    assert mode == 0o600
     assert mode & 0o700 == 0o600
 
 
