@@ -131,6 +131,11 @@ class World:
         """How many ways the host's kernel has to a prefix."""
         return sum(line.count("via") for line in self.host.routes(prefix))
 
+    def watched(self, address: str) -> bool:
+        """Whether BFD sees the router at ``address``; before that it cannot notice that it has gone."""
+        lines = self.host.do(lambda: self.host.bird.control.ask("show bfd sessions"))
+        return any(f"{address} " in line.text and " Up " in line.text for line in lines)
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -161,12 +166,7 @@ def test_silent_router_is_noticed_by_bfd(world: World) -> None:
     first.start(NUMBERED, "bfd on;")
     world.load(NO_MESH, numbered(1, **WATCHED), TIMING)
     eventually(lambda: world.next_hops("192.0.2.0/24") == 1)
-
-    def watched() -> bool:
-        lines = world.host.do(lambda: world.host.bird.control.ask("show bfd sessions"))
-        return any("10.0.1.1" in line.text and " Up " in line.text for line in lines)
-
-    eventually(watched)
+    eventually(lambda: world.watched("10.0.1.1"))
     assert first.pid is not None
     os.kill(first.pid, signal.SIGSTOP)
     eventually(lambda: world.host.routes("192.0.2.0/24") == [])
@@ -209,6 +209,7 @@ def test_routers_known_by_the_interface_alone(world: World) -> None:
 
     pid = world.routers[1].pid
     assert pid is not None
+    eventually(lambda: world.watched(seen["eth1"]))
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: world.next_hops("192.0.2.0/24") == 1)
     os.kill(pid, signal.SIGCONT)
