@@ -34,6 +34,7 @@ class Batch:
         self._client = client
         self._waiting: list[_Waiting] = []
         self._serving: asyncio.Task[None] | None = None
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def assign(self, request: Request) -> Assignment:
         """See ``Client.assign``. Who is cancelled while waiting gets nothing: what it was given is given back."""
@@ -41,7 +42,14 @@ class Batch:
         self._waiting.append(_Waiting(request, answer))
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:  # both at once
+                giving = asyncio.create_task(self._give_back(request, answer.result()))
+                self._giving_back.add(giving)
+                giving.add_done_callback(self._giving_back.discard)
+            raise
 
     async def assign_whole(self, request: Request) -> Assignment:
         """See ``Client.assign_whole``."""

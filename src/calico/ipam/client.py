@@ -102,6 +102,8 @@ class Client:
         ]
         for search in searches:
             await search.run()
+            for index, want in enumerate(search.wants):
+                wants[6][index].known |= want.known
         assignments = []
         for index, request in enumerate(requests):
             taken = tuple(address for family in wants.values() for address in family[index].taken)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
@@ -33,6 +34,8 @@ class Want:
     attributes: Mapping[str, str]
     count: int
     taken: list[Cidr] = field(default_factory=list)
+    known: bool = False
+    """Whether the handle has something, as far as we know; else it is probably new."""
 
     @property
     def missing(self) -> int:
@@ -74,6 +77,7 @@ async def give(records: Records, cidr: Cidr, held: Stored[IPAMBlock] | None, pla
     await counts.settle(given)
     for want, addresses in given:
         want.taken += addresses
+        want.known = True
     return bool(given)
 
 
@@ -126,17 +130,21 @@ class _Counts:
     async def reserve(self, given: Given) -> None:
         """Let the handles count what they are about to get, if they have not yet."""
         missing = _by_handle(given) - self._counted
+        known = {want.handle for want, _ in given if want.known} | self._counted.keys()
         self._counted += missing
-        await self._change(missing)
+        await self._change(missing, known)
 
     async def settle(self, given: Given) -> None:
         """Let the handles forget what they counted beyond what they got."""
         excess = self._counted - _by_handle(given)
         self._counted -= excess
-        await self._change({handle: -count for handle, count in excess.items()})
+        await self._change({handle: -count for handle, count in excess.items()}, excess.keys())
 
-    async def _change(self, changes: Mapping[str, int]) -> None:
-        calls = [self._records.count(handle, {self._cidr: change}) for handle, change in changes.items()]
+    async def _change(self, changes: Mapping[str, int], known: AbstractSet[str]) -> None:
+        calls = [
+            self._records.count(handle, {self._cidr: change}, new=handle not in known)
+            for handle, change in changes.items()
+        ]
         if len(calls) < 2:
             for call in calls:
                 await call

@@ -103,17 +103,18 @@ class Records:
         entry = await self.store.get(Key("IPAMHandle", name).path)
         return None if entry is None else stored(entry, IPAMHandle)
 
-    async def count(self, handle: str, changes: Mapping[Cidr, int]) -> None:
+    async def count(self, handle: str, changes: Mapping[Cidr, int], *, new: bool = False) -> None:
         """Change what ``handle`` counts in some blocks, all in one write; a handle that counts nothing goes.
 
-        A count never falls below none.
+        A count never falls below none. ``new`` saves a reading where there is probably no such handle yet.
         """
         wanted = {str(cidr): change for cidr, change in changes.items() if change}
         path = Key("IPAMHandle", handle).path
-        known = all(change < 0 for change in wanted.values())  # a handle is new more often than not
-        for _ in range(ATTEMPTS if wanted else 0):
+        if not wanted:
+            return
+        for _ in range(ATTEMPTS):
             try:
-                before = await self.handle(handle) if known else None
+                before = None if new else await self.handle(handle)
                 counts = _counted({} if before is None else before.value.block, wanted)
                 if before is None:
                     if counts:
@@ -123,11 +124,10 @@ class Records:
                 else:
                     await self.delete(before)
             except Conflict:
-                known = True
+                new = False
                 continue
             return
-        if wanted:
-            raise Contended(path)
+        raise Contended(path)
 
 
 def stored(entry: Entry, kind: type[R]) -> Stored[R]:

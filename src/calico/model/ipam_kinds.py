@@ -378,22 +378,14 @@ class IPAMConfiguration(_View, frozen=True, kw_only=True, tag=True):
         return replace(self, spec=replace(self.spec, auto_allocate_blocks=auto))
 
     def not_done(self) -> Findings:
-        """What this version's IPAM does not look at."""
+        """Addresses of virtual machines: nothing here keeps them."""
         yield from _View.not_done(self)
-        spec = self.spec
-        for name, differs in (
-            ("strictAffinity", spec.strict_affinity),
-            ("autoAllocateBlocks", spec.auto_allocate_blocks is False),
-            ("maxBlocksPerHost", spec.max_blocks_per_host > 0),
-            ("kubeVirtVMAddressPersistence", spec.kubevirt_persistence is not None),
-            ("ipCooldownSeconds", bool(spec.ip_cooldown_seconds)),
-        ):
-            if differs:
-                yield Finding(
-                    ("spec", name),
-                    "it is stored, but this version's IPAM does not look at it",
-                    "do not rely on it while hosts run this version",
-                )
+        if self.spec.kubevirt_persistence is not None:
+            yield Finding(
+                ("spec", "kubeVirtVMAddressPersistence"),
+                "it is stored, but nothing here assigns addresses to virtual machines of KubeVirt",
+                "do not rely on it while hosts run this version",
+            )
 
 
 View: TypeAlias = BlockAffinity | IPAMBlock | IPAMConfiguration | IPAMHandle

@@ -43,13 +43,3 @@ class IPReservation(Resource, frozen=True, kw_only=True, tag=True):
             else:
                 full = 128 if ":" in text else 32
                 yield Finding(path, f"{text!r} is no prefix", f"write its length, too: {text}/{full}")
-
-    def not_done(self) -> Findings:
-        """IPAM does not look at reservations yet."""
-        if not self.spec.reserved_cidrs:
-            return
-        yield Finding(
-            ("spec", "reservedCIDRs"),
-            "the reservation is stored, but this version's IPAM gives these addresses away like others",
-            "leave them out of the pools, or disable the pool that holds them",
-        )

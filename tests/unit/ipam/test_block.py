@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from calico.ipam import block as blocks
 from calico.ipam.block import Release
+from calico.ipam.errors import AlreadyAssigned
 from calico.model.address import Cidr, parse_address, parse_cidr
 from calico.model.ipam import IPAMBlock
 
@@ -136,59 +138,176 @@ def test_json_is_laid_out_as_calico_writes_it() -> None:
     }
 
 
+def at(second: int) -> datetime:
+    """So many seconds after some beginning."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+
+
+def text(second: int) -> str:
+    return at(second).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_release_goes_by_handle_and_sequence_number() -> None:
+    """What has another owner now, or was given anew, is refused; the rest of the same request is freed."""
+    block, (one, two, three) = blocks.assign(new(), "h", {}, 3)
+    outcome = blocks.release(
+        block,
+        [
+            Release(one, "i"),
+            Release(two, "h", 999),
+            Release(three, "h", 1000),
+            Release(three),
+            Release(parse_address("10.65.0.3")),
+        ],
+    )
+
+    assert outcome.freed == (three,)
+    assert [address for address, _ in outcome.refused] == [one, two]
+    assert "handle h, not of i" in outcome.refused[0].reason
+    assert [each.address for each in outcome.unallocated] == ["10.65.0.3"]
+
+
+def test_handle_ends_at_a_carriage_return() -> None:
+    """Handles that were migrated from another tool's files have more after it, which is not part of them."""
+    block, addresses = blocks.assign(new(), "h\reth0", {}, 1)
+
+    assert blocks.held(block, "h") == addresses
+    assert blocks.release(block, [Release(addresses[0], "h")]).freed == addresses
+
+
+def test_certain_address_is_given_wherever_it_stands_in_the_queue() -> None:
+    """The queue closes up behind it; it cannot be given twice, also not while it cools down."""
+    address = parse_address("10.65.0.2")
+    block = blocks.assign_address(new(), address, "h", {"pod": "p"})
+
+    assert block.unallocated == [0, 1, 3]
+    assert blocks.held(block, "h") == (address,)
+    with pytest.raises(AlreadyAssigned) as taken:
+        blocks.assign_address(block, address, "i", {})
+    assert (taken.value.handle, taken.value.attributes) == ("h", {"pod": "p"})
+    cooling = blocks.release(block, [Release(address)], released_at=text(0)).block
+    with pytest.raises(AlreadyAssigned) as cools:
+        blocks.assign_address(cooling, address, "i", {})
+    assert cools.value.handle is None
+
+
+def test_cooling_ends_when_the_time_is_surely_over() -> None:
+    """Times are noted to the second, so the second of the release itself has to be over; nonsense is long ago."""
+    block, addresses = blocks.assign(new(), "h", {}, 2)
+    block = blocks.release(block, [Release(addresses[0])], released_at=text(5)).block
+    block = blocks.release(block, [Release(addresses[1])], released_at="soon").block
+
+    assert blocks.thaw(block, at(0))[1] == (addresses[1],)
+    assert blocks.thaw(block, at(5) + timedelta(milliseconds=999))[1] == (addresses[1],)
+    thawed, freed = blocks.thaw(block, at(6))
+    assert freed == (addresses[1], addresses[0])
+    assert thawed.unallocated == [2, 3, 1, 0]
+    assert blocks.is_empty(thawed)
+    assert not blocks.is_empty(block)
+
+
+def test_addresses_that_windows_keeps_do_not_make_a_block_used() -> None:
+    """A host with Windows reserves some in each block; the block counts as empty all the same."""
+    block, _ = blocks.assign(new(), "Windows-Reserved-IPAM-Handle", {"note": "windows host rsvd"}, 3)
+
+    assert blocks.is_empty(block)
+    assert not blocks.is_empty(blocks.assign(block, "h", {}, 1)[0])
+
+
+def test_block_without_an_owner() -> None:
+    """Owner and time of the claim go, addresses stay, and the sequence number tells of the write."""
+    block = blocks.create(parse_cidr("10.65.0.0/30"), OWNER, sequence_number=7, claimed_at=text(0))
+    block, addresses = blocks.assign(block, "h", {}, 1)
+    orphan = blocks.disowned(block)
+
+    assert (orphan.affinity, orphan.affinity_claim_time, orphan.sequence_number) == (None, None, 9)
+    assert blocks.held(orphan, "h") == addresses
+
+
+HANDLES = st.sampled_from(["h", "i", "j"])
+ORDINALS = st.integers(min_value=0, max_value=7)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("assign"), st.sampled_from(["h", "i", "j"]), st.integers(min_value=0, max_value=5)),
-        st.tuples(
-            st.just("release"),
-            st.just(""),
-            st.integers(min_value=0, max_value=9),
-        ),
-        st.tuples(st.just("forget"), st.sampled_from(["h", "i", "j"]), st.just(0)),
+        st.tuples(st.just("assign"), HANDLES, st.integers(min_value=0, max_value=5)),
+        st.tuples(st.just("name"), HANDLES, ORDINALS),
+        st.tuples(st.just("release"), st.sampled_from(["", "h", "i", "j"]), ORDINALS),
+        st.tuples(st.just("cool"), st.just(""), ORDINALS),
+        st.tuples(st.just("thaw"), st.just(""), st.integers(min_value=0, max_value=10)),
+        st.tuples(st.just("forget"), HANDLES, st.just(0)),
     ),
     max_size=40,
 )
 
 
-@given(STEPS, st.sets(st.integers(min_value=0, max_value=7), max_size=3))
-def test_every_ordinal_is_free_or_allocated_exactly_once(
+@given(STEPS, st.sets(ORDINALS, max_size=3))
+def test_every_ordinal_is_free_allocated_or_cooling_exactly_once(
     steps: list[tuple[str, str, int]], reserved: set[int]
 ) -> None:
-    """Whatever is assigned and released, the block agrees with a plain queue and a plain dictionary."""
+    """Whatever is assigned and released, the block agrees with a plain queue and plain dictionaries."""
     cidr = parse_cidr("10.65.0.0/29")
+    every = [blocks.address_at(cidr, ordinal) for ordinal in range(8)]
     block = blocks.create(cidr, OWNER, sequence_number=0)
-    queue = [blocks.address_at(cidr, ordinal) for ordinal in range(8)]
+    queue = list(every)
     owners: dict[Cidr, str] = {}
-    skipped = [blocks.address_at(cidr, ordinal) for ordinal in reserved]
+    numbers: dict[Cidr, int] = {}
+    cooling: dict[Cidr, int] = {}
+    skipped = [every[ordinal] for ordinal in reserved]
 
-    for step, handle, number in steps:
+    for second, (step, handle, number) in enumerate(steps):
         before = block
+        got: tuple[Cidr, ...] = ()
         if step == "assign":
             block, got = blocks.assign(block, handle, {"for": handle}, number, reserved=skipped)
-            expected = [address for address in queue if address not in skipped][:number]
-            assert list(got) == expected
-            owners.update(dict.fromkeys(expected, handle))
-            queue = [address for address in queue if address not in expected]
+            assert list(got) == [address for address in queue if address not in skipped][:number]
+        elif step == "name":
+            if every[number] in queue:
+                block, got = (
+                    blocks.assign_address(block, every[number], handle, {"for": handle}),
+                    (every[number],),
+                )
+            else:
+                with pytest.raises(AlreadyAssigned):
+                    blocks.assign_address(block, every[number], handle, {})
+        elif step == "thaw":
+            block, got = blocks.thaw(block, at(second - number))
+            due = sorted((since, address) for address, since in cooling.items() if since < second - number)
+            assert list(got) == [address for _, address in due]
         else:
-            wanted = (
-                blocks.held(block, handle) if step == "forget" else (blocks.address_at(cidr, number % 8),)
+            wanted = blocks.held(block, handle) if step == "forget" else (every[number],)
+            cool = text(second) if step == "cool" else None
+            outcome = blocks.release(
+                block, [Release(each, handle or None) for each in wanted], released_at=cool
             )
-            block, got = release(block, wanted)
-            assert list(got) == [address for address in wanted if address in owners]
+            block, got = outcome.block, outcome.freed
+            assert list(got) == [
+                each for each in wanted if owners.get(each) in {handle or owners.get(each)} - {None}
+            ]
+        if step in {"assign", "name"}:
+            owners.update(dict.fromkeys(got, handle))
+            numbers.update(dict.fromkeys(got, before.sequence_number))
+            queue = [address for address in queue if address not in got]
+        elif step == "thaw":
             queue += got
+            cooling = {address: since for address, since in cooling.items() if address not in got}
+        else:
             for address in got:
-                del owners[address]
+                del owners[address], numbers[address]
+            if step == "cool":
+                cooling.update(dict.fromkeys(got, second))
+            else:
+                queue += got
 
         allocated = [ordinal for ordinal, index in enumerate(block.allocations) if index is not None]
         assert Counter(allocated + block.unallocated) == Counter(range(8))
-        assert [blocks.address_at(cidr, ordinal) for ordinal in block.unallocated] == queue
-        for name in ("h", "i", "j"):
-            assert set(blocks.held(block, name)) == {
-                address for address, owner in owners.items() if owner == name
-            }
-        assert {index for index in block.allocations if index is not None} == set(
-            range(len(block.attributes))
-        )
-        assert set(block.sequence_number_for_allocation) == set(map(str, allocated))
+        assert {every[ordinal] for ordinal in allocated} == set(owners) | set(cooling)
+        assert [every[ordinal] for ordinal in block.unallocated] == queue
+        for address in every:
+            assert blocks.held_by(block, address) == ("" if address in cooling else owners.get(address))
+            assert blocks.sequence_number_of(block, address) == numbers.get(address)
+        used = {index for index in block.allocations if index is not None}
+        assert used == set(range(len(block.attributes)))
+        assert len({msgspec.json.encode(each) for each in block.attributes}) == len(block.attributes)
+        assert block.sequence_number == before.sequence_number + bool(got)
         assert (block == before) == (not got)
-        assert blocks.is_empty(block) == (not owners)
+        assert blocks.is_empty(block) == (not owners and not cooling)
+        assert blocks.has_room(block, skipped) == any(address not in skipped for address in queue)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calico.ipam.plan import Pool, fnv32, in_order, new_blocks, own_blocks, start, usable_pools
+from calico.ipam import block as blocks
+from calico.ipam.errors import NoSuchPool
+from calico.ipam.plan import (
+    BLOCKS_PER_HOST,
+    Pool,
+    block_limit,
+    fnv32,
+    in_order,
+    new_blocks,
+    own_blocks,
+    reclaimable,
+    start,
+    usable_pools,
+)
 from calico.model.address import parse_cidr
+from calico.model.ipam import IPAMBlock
 from support.speakers import pool
 
 
@@ -130,3 +145,55 @@ def test_own_blocks_follow_the_order_of_pools() -> None:
     held = [parse_cidr(text) for text in ("10.1.0.64/26", "10.2.0.0/26", "10.1.0.0/26", "10.3.0.0/26")]
 
     assert [str(block) for block in own_blocks(pools, held)] == ["10.2.0.0/26", "10.1.0.0/26", "10.1.0.64/26"]
+
+
+def test_block_may_be_taken_over_when_it_is_empty_and_not_new() -> None:
+    """Not one's own, not nobody's, not one with addresses, not wholly reserved, not before a minute is over."""
+    now = datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    cidr = parse_cidr("10.0.0.0/30")
+
+    def block(owner: str | None, claimed_at: str | None = "2026-01-01T00:00:00Z") -> IPAMBlock:
+        return blocks.create(cidr, owner, sequence_number=1, claimed_at=claimed_at)
+
+    assert reclaimable(block("host:b"), "host:a", now)
+    assert reclaimable(block("host:b", None), "host:a", now)
+    assert not reclaimable(block("host:a"), "host:a", now)
+    assert not reclaimable(block(None), "host:a", now)
+    assert not reclaimable(block("host:b", "2026-01-01T00:00:01Z"), "host:a", now)
+    assert not reclaimable(blocks.assign(block("host:b"), "h", {}, 1)[0], "host:a", now)
+    assert not reclaimable(block("host:b"), "host:a", now, [parse_cidr("10.0.0.0/24")])
+
+
+@pytest.mark.parametrize(
+    ("requested", "configured", "limit"),
+    [(0, 0, BLOCKS_PER_HOST), (3, 0, 3), (0, 500, 500), (3, 5, 3), (9, 5, 5)],
+)
+def test_limit_of_blocks(requested: int, configured: int, limit: int) -> None:
+    """The smaller of what the request and the settings say; the built-in limit where neither does."""
+    assert block_limit(requested, configured) == limit
+
+
+POOL_NAMES = st.lists(st.sampled_from("abcd"), unique=True, max_size=4)
+
+
+@given(POOL_NAMES, POOL_NAMES, st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")))
+def test_choice_of_pools(
+    stored: list[str], requested: list[str], disabled: set[str], manual: set[str]
+) -> None:
+    """Requested ones in their order, or an error if one is not to be had; else all that are automatic, by name."""
+    pools = {
+        name: pool(
+            name,
+            f"10.{ord(name)}.0.0/16",
+            disabled=name in disabled,
+            assignment_mode="Manual" if name in manual else None,
+        )
+        for name in stored
+    }
+    good = [name for name in stored if name not in disabled]
+    if requested and not set(requested) <= set(good):
+        with pytest.raises(NoSuchPool):
+            usable_pools(pools, 4, {}, requested=requested)
+        return
+    found = [each.name for each in usable_pools(pools, 4, {}, requested=requested)]
+    assert found == (requested or sorted(set(good) - manual))
