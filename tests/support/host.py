@@ -190,6 +190,10 @@ def plug(host: Host, workload: Namespace, name: str, *addresses: str) -> None:
     link(host.namespace, interface, workload, "eth0")
     host.namespace.run("ip", "link", "set", interface, "address", GATEWAY_MAC)
     workload.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
+    for family in ("ipv4", "ipv6"):
+        # Who asked for its gateway in vain asks again at once, not a second later: a ping may follow the attachment.
+        neighbours = f"net.{family}.neigh.eth0"
+        workload.run("sysctl", "-qw", f"{neighbours}.retrans_time_ms=50", f"{neighbours}.mcast_solicit=60")
     for address in addresses:
         width = 128 if ":" in address else 32
         workload.run(

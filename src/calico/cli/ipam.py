@@ -13,6 +13,7 @@ import click
 
 from calico.cli.ipam_check import check
 from calico.cli.ipam_configure import configure
+from calico.cli.ipam_release import release
 from calico.cli.ipam_show import show
 from calico.cli.ipam_split import split
 from calico.cli.ipam_why import why
@@ -32,5 +33,5 @@ def ipam() -> None:
     """
 
 
-for _command in (show, check, why, split, configure):
+for _command in (show, check, why, release, split, configure):
     ipam.add_command(_command)

@@ -190,7 +190,12 @@ class Follower:
         return response
 
     async def _send(self, stream: Any, request: pb.WatchRequest) -> None:
-        await self._guarded(asyncio.wait_for(stream.write(request), self._calls.settings.heartbeat))
+        # Not wait_for: that of Python 3.11 forgets a cancellation that comes when the work is just done.
+        async def write() -> None:
+            async with asyncio.timeout(self._calls.settings.heartbeat):
+                await stream.write(request)
+
+        await self._guarded(write())
 
     async def _guarded(self, work: Awaitable[T]) -> T | None:
         """What ``work`` gives, None when the client was closed meanwhile; _Broken when the stream breaks."""

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from calico.ipam.audit import active_pools, contradictions, placed
-from calico.ipam.ownership import WINDOWS, Life, host_of, is_cooling, life, node_of, noted
+from calico.ipam.block import handle_of
+from calico.ipam.ownership import Life, host_of, is_cooling, is_windows, life, node_of, noted
 from calico.ipam.picture import Picture
 from calico.ipam.prefixes import Prefixes
 from calico.model.address import WIDTH, Cidr
@@ -116,7 +117,7 @@ def account(picture: Picture, address: Cidr, now: datetime) -> Account:
         pool=common.place,
         block=str(cidr),
         affinity=block.affinity or "",
-        handle=attribute.handle_id if attribute is not None else None,
+        handle=(handle_of(attribute) or None) if attribute is not None else None,
         attributes=values,
         alternate=(attribute.alternate_owner_attrs or {}) if attribute is not None else {},
         node="" if cooling else node,
@@ -195,14 +196,14 @@ def _handle_problems(
     if attribute is None:
         yield "the block does not say whose it is"
         return
-    handle = attribute.handle_id
-    if not handle or handle == WINDOWS or attribute.released_at:
+    handle = handle_of(attribute)
+    if not handle or is_windows(attribute) or attribute.released_at:
         return
     record = picture.handles.get(handle)
     if record is None:
         yield f"its handle {handle} has no record"
         return
-    own = {index for index, each in enumerate(block.attributes) if each.handle_id == handle}
+    own = {index for index, each in enumerate(block.attributes) if handle_of(each) == handle}
     held = sum(index in own for index in block.allocations if index is not None)
     if record.counts.get(name, 0) != held:
         yield f"its handle counts {record.counts.get(name, 0)} in block {name}, which gave it {held}"

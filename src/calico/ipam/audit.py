@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from calico.ipam.ownership import WINDOWS, host_of, is_cooling, keeper, node_of
+from calico.ipam.block import handle_of
+from calico.ipam.ownership import host_of, is_cooling, is_windows, keeper, node_of
 from calico.ipam.picture import Picture
 from calico.ipam.prefixes import Prefixes
 from calico.model.address import WIDTH, AddressError, Cidr, parse_address, parse_cidr
@@ -58,6 +59,8 @@ class Allocation(NamedTuple):
     block: Cidr
     attribute: AllocationAttribute | None
     """What is noted with it; None where the block does not say."""
+    handle: str
+    """The handle that it was given to; empty if it has none."""
     sequence_number: int | None
     node: str
     """The node that has it, as far as that is known."""
@@ -65,12 +68,6 @@ class Allocation(NamedTuple):
     """Whether it is from a block of another host than its node."""
     owners: tuple[str, ...]
     """Who uses it, or keeps it; empty if it is leaked."""
-
-    @property
-    def handle(self) -> str:
-        """The handle that it was given to; empty if it has none."""
-        found = self.attribute.handle_id if self.attribute is not None else None
-        return "" if found is None or found == WINDOWS else found
 
 
 @dataclass(slots=True)
@@ -173,6 +170,7 @@ def _allocations(made: Audit, cidr: Cidr, block: IPAMBlock) -> Iterator[Allocati
     number_of = block.sequence_number_for_allocation
     host = host_of(block.affinity)
     nodes = [node_of(block, each) for each in attributes]
+    handles = ["" if is_windows(each) else handle_of(each) for each in attributes]
     names = texts(cidr)
     width = WIDTH[cidr.family]
     size = 1 << (width - cidr.length)
@@ -194,9 +192,9 @@ def _allocations(made: Audit, cidr: Cidr, block: IPAMBlock) -> Iterator[Allocati
         node = nodes[index] if known else host
         if not owners:
             made.problems[LEAKED].append(Wrong(address, f"leaked; attrs {described(attribute)}"))
-        yield Allocation(
-            address, cidr, attribute, number_of.get(str(ordinal)), node, node != host, owners
-        )  # fmt: skip
+        handle = handles[index] if known else ""
+        number = number_of.get(str(ordinal))
+        yield Allocation(address, cidr, attribute, handle, number, node, node != host, owners)
 
 
 def _migrates(owners: Sequence[str], attribute: AllocationAttribute | None) -> bool:

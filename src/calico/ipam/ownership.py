@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from calico.ipam.block import WINDOWS, handle_of
 from calico.ipam.picture import Picture
 from calico.model.ipam import AllocationAttribute, IPAMBlock
-
-WINDOWS: Final = "windows-reserved-ipam-handle"
-"""The handle of addresses that hosts with Windows keep for themselves, in each of their blocks."""
 
 _HOST: Final = "host:"
 _NOTHING: Final[Mapping[str, str]] = {}
@@ -47,6 +45,11 @@ def node_of(block: IPAMBlock, attribute: AllocationAttribute | None) -> str:
     return noted(attribute).get("node") or host_of(block.affinity)
 
 
+def is_windows(attribute: AllocationAttribute | None) -> bool:
+    """Whether a host with Windows keeps an address for itself; no handle stands for it."""
+    return attribute is not None and handle_of(attribute).lower() == WINDOWS
+
+
 def keeper(attribute: AllocationAttribute | None) -> str:
     """Who keeps an address that nobody uses just now; empty if there is no such reason.
 
@@ -54,7 +57,7 @@ def keeper(attribute: AllocationAttribute | None) -> str:
     """
     if attribute is None:
         return ""
-    if attribute.handle_id == WINDOWS:
+    if is_windows(attribute):
         return "Reserved for Windows"
     machine = noted(attribute).get("vmi-name")
     return f"VirtualMachine({noted(attribute).get('namespace', 'default')}/{machine})" if machine else ""
@@ -66,7 +69,7 @@ def life(picture: Picture, address: str, block: IPAMBlock, attribute: Allocation
     if users:
         return Life(alive=True, reason=f"{' and '.join(users)} {'uses' if len(users) == 1 else 'use'} it")
     kept = keeper(attribute)
-    if attribute is not None and attribute.handle_id == WINDOWS:
+    if is_windows(attribute):
         return Life(alive=True, reason="hosts with Windows keep it for themselves")
     if kept:
         return Life(alive=None, reason=f"it is kept for {kept}; whether that exists is not known here")

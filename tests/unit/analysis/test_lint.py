@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -13,6 +14,7 @@ from calico.analysis.evaluate import Packet, evaluate
 from calico.analysis.everywhere import Everywhere
 from calico.analysis.lint import warnings
 from calico.calculation.translation import translated
+from calico.desired import RuleRow, Side
 from calico.model.address import parse_address
 from calico.model.bgp import BGPPeer, BGPPeerSpec
 from calico.model.errors import dotted
@@ -396,6 +398,7 @@ def check(facts: dict[Key, Resource]) -> int:
     """No packet meets what warnings call never reached; how many warnings there were."""
     resources = [*facts.values()]
     silent: set[tuple[str, str, str, str, int | None]] = set()
+    hollow: set[tuple[str, str, str, str, int | None]] = set()
     for resource, findings in zip(resources, warnings(resources), strict=True):
         metadata_ = resource.metadata
         for finding in findings:
@@ -406,19 +409,43 @@ def check(facts: dict[Key, Resource]) -> int:
             ):
                 ways = finding.path[1:2] or ("ingress", "egress")
                 number = finding.path[2] if len(finding.path) > 2 else None
-                silent |= {
+                found = hollow if "can never match" in finding.message else silent
+                found |= {
                     (resource.kind, metadata_.namespace or "", metadata_.name, str(way), number)
                     for way in ways
                 }
-    if not silent:
+    if not silent | hollow:
         return 0
     world = Everywhere(translated(facts).facts)
+    # A rule that cannot be enforced as written denies everything, whatever its conditions say.
+    silent |= hollow - {_whose(row) for row in _rows(world) if row.source == row.destination == Side()}
     for row, packet, direction in product(world.endpoints.values(), PACKETS, ("ingress", "egress")):
         for step in evaluate(world.picture, row, direction, packet, workload=True).trail:
             whose = (step.kind, step.namespace, step.name, direction)
             assert (*whose, step.rule) not in silent
             assert step.rule is None or (*whose, None) not in silent
     return len(silent)
+
+
+def _rows(world: Everywhere) -> Iterator[RuleRow]:
+    for table in (world.picture.policies, world.picture.profiles):
+        for row in table.values():
+            yield from (*row.ingress, *row.egress)
+
+
+def _whose(row: RuleRow) -> tuple[str, str, str, str, int]:
+    origin = row.origin
+    return origin.kind, origin.namespace, origin.name, origin.direction, origin.rule
+
+
+def test_what_is_said_of_a_selector_holds_where_its_rule_is_closed() -> None:
+    """A rule that cannot be enforced as written meets every packet; its selector can never match all the same."""
+    unlike = rule("Allow", source={"selector": "app == 'a' && app == 'b'"}, destination={"ports": [80]})
+    closed = policy("p", selector="all()", ingress=[unlike])
+    facts = [endpoint("w1", address=["10.0.0.1"]), closed]
+
+    assert any("selector can never match" in each for each in found(closed))
+    assert check({key_of(each): each for each in facts}) == 0
 
 
 class _Dense:

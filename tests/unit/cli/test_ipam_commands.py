@@ -437,5 +437,5 @@ def test_the_commands_are_those_of_calico_and_why() -> None:
     """And each has a help of its own."""
     group = root.get_command(click.Context(root), "ipam")
     assert isinstance(group, click.Group)
-    assert sorted(group.commands) == ["check", "configure", "show", "split", "why"]
+    assert sorted(group.commands) == ["check", "configure", "release", "show", "split", "why"]
     assert all(each.help and each.epilog for each in group.commands.values())

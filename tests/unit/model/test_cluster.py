@@ -171,7 +171,9 @@ def test_of_the_controllers_settings_agents_read_one() -> None:
         {"controllers": {"node": {**asked["node"], "syncLabels": "Enabled"}}},
     ):
         (finding,) = load("KubeControllersConfiguration", rest).not_done()
-        assert finding.message.startswith("agents read controllers.node.hostEndpoint; the rest is stored, but")
+        assert finding.message.startswith(
+            "agents read controllers.node.hostEndpoint; the rest is stored, but"
+        )
 
 
 def test_the_store_has_calicos_paths() -> None:
