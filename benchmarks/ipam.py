@@ -25,6 +25,7 @@ from calico.datastore.api import Store
 from calico.datastore.etcd_settings import EtcdSettings, parse_endpoints
 from calico.datastore.location import Datastore
 from calico.ipam import block as blocks
+from calico.ipam.batch import Batch
 from calico.ipam.client import Client
 from calico.model import codec
 from calico.model.address import Cidr, parse_cidr
@@ -71,10 +72,10 @@ async def assigning(stores: list[Store], assignments: int, name: str) -> tuple[s
 
 async def burst(store: Store, count: int) -> str:
     """So many workloads at once on one host that has its block: until the last has its address."""
-    client = Client(store, "n0")
-    await take(client, "before", "n0")
+    batch = Batch(Client(store, "n0"))
+    await take(batch, "before", "n0")
     began = time.perf_counter()
-    taken = await asyncio.gather(*(take(client, f"burst-{number}", "n0") for number in range(count)))
+    taken = await asyncio.gather(*(take(batch, f"burst-{number}", "n0") for number in range(count)))
     assert len({address for [address] in taken}) == count
     return f"{(time.perf_counter() - began) * 1e3:.0f} ms"
 

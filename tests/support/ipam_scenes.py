@@ -19,6 +19,7 @@ from calico.datastore.api import Conflict, Entry, Store, Unavailable
 from calico.datastore.memory import MemoryStore
 from calico.datastore.typed import Resources
 from calico.ipam import cascade
+from calico.ipam.batch import Batch
 from calico.ipam.block import Release
 from calico.ipam.client import Client, Request
 from calico.ipam.errors import IPAMError
@@ -84,7 +85,7 @@ class Process:
 Act = Callable[[Process], Awaitable[None]]
 
 
-async def take(client: Client, handle: str, node: str, ipv4: int = 1, ipv6: int = 0) -> Sequence[Cidr]:
+async def take(client: Client | Batch, handle: str, node: str, ipv4: int = 1, ipv6: int = 0) -> Sequence[Cidr]:
     """Addresses for a workload on ``node``; as many as there are."""
     request = Request(handle=handle, ipv4=ipv4, ipv6=ipv6, attributes={"node": node})
     return (await client.assign(request)).addresses

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from msgspec import structs
+import msgspec
+from msgspec import field, structs
 
 from calico.datastore.api import Conflict, Entry, Store
 from calico.ipam.errors import BadRecord, Contended
 from calico.model import codec
 from calico.model.address import Cidr, Family, parse_cidr
 from calico.model.errors import ModelError
-from calico.model.ipam import BlockAffinity, IPAMBlock, IPAMHandle, Record
+from calico.model.ipam import AllocationAttribute, BlockAffinity, IPAMBlock, IPAMHandle, Record
 from calico.model.keys import IPAM, Key, parse_path
 from calico.model.unknown import carried_bytes
 
@@ -87,7 +88,9 @@ class Records:
 
     async def put(self, before: Stored[R], value: R) -> Stored[R]:
         """Write ``value`` over ``before``."""
-        raw = carried_bytes(before.raw, codec.encode(value), type(value))
+        raw = codec.encode(value)
+        if not _is_known(before.raw):
+            raw = carried_bytes(before.raw, raw, type(value))
         return Stored(
             value, before.path, await self.store.put(before.path, raw, revision=before.revision), raw
         )
@@ -140,6 +143,28 @@ def stored(entry: Entry, kind: type[R]) -> Stored[R]:
     if not isinstance(found, kind):
         raise BadRecord(entry.path, f"this is no place for a {kind.__name__}")
     return Stored(found, entry.path, entry.revision, entry.value)
+
+
+class _KnownAttribute(AllocationAttribute, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Attributes without fields that only another writer knows."""
+
+
+class _KnownBlock(IPAMBlock, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A block without fields that only another writer knows."""
+
+    attributes: list[_KnownAttribute] = field(default_factory=list)  # type: ignore[assignment]  # is only read
+
+
+_known_blocks: Final = msgspec.json.Decoder(_KnownBlock)
+
+
+def _is_known(raw: bytes) -> bool:
+    """Whether ``raw`` is certainly a block that we know all of; much quicker than to carry nothing over."""
+    try:
+        _known_blocks.decode(raw)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _counted(counts: Mapping[str, int], changes: Mapping[str, int]) -> dict[str, int]:
