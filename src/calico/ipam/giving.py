@@ -28,7 +28,10 @@ from calico.model.keys import Key
 
 @dataclass
 class Want:
-    """Addresses of one family for one owner: ``count`` in all, ``taken`` so far."""
+    """Addresses of one family for one owner: ``count`` in all, ``taken`` so far.
+
+    ValueError if the handle is empty or has a slash: no record can have that name.
+    """
 
     handle: str
     attributes: Mapping[str, str]
@@ -36,6 +39,11 @@ class Want:
     taken: list[Cidr] = field(default_factory=list)
     known: bool = False
     """Whether the handle has something, as far as we know; else it is probably new."""
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        if not self.handle or "/" in self.handle:
+            raise ValueError(f"{self.handle!r} is no handle: write text without '/'")
 
     @property
     def missing(self) -> int:

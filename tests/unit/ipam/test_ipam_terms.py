@@ -452,6 +452,21 @@ def test_whole_request_that_is_short_gives_back_only_what_it_got() -> None:
     run(body())
 
 
+@pytest.mark.parametrize("handle", ["", "a/b"])
+def test_handle_that_no_record_can_have(handle: str) -> None:
+    """It is refused before anything is written."""
+
+    async def body() -> None:
+        store = await world(*POOLS)
+        with pytest.raises(ValueError, match="is no handle"):
+            await take(Client(store, "a"), handle=handle)
+        with pytest.raises(ValueError, match="is no handle"):
+            await Client(store, "a").assign_address(parse_cidr("10.65.0.1"), handle, {})
+        assert (await picture(store)).blocks == {}
+
+    run(body())
+
+
 # --- releases ----------------------------------------------------------------------------------------
 
 
