@@ -85,7 +85,9 @@ class Process:
 Act = Callable[[Process], Awaitable[None]]
 
 
-async def take(client: Client | Batch, handle: str, node: str, ipv4: int = 1, ipv6: int = 0) -> Sequence[Cidr]:
+async def take(
+    client: Client | Batch, handle: str, node: str, ipv4: int = 1, ipv6: int = 0
+) -> Sequence[Cidr]:
     """Addresses for a workload on ``node``; as many as there are."""
     request = Request(handle=handle, ipv4=ipv4, ipv6=ipv6, attributes={"node": node})
     return (await client.assign(request)).addresses
