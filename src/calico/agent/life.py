@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from calico.agent.announcer import Announcer
+from calico.agent.collecting import Collecting
 from calico.agent.directives import Directives, Gate
 from calico.agent.hostendpoints import HostEndpoints
 from calico.agent.loop import Loop, Parts
@@ -76,6 +77,7 @@ class Life:
         kind = "nftables" if self._backend.name == "nftables" else "iptables"
         self._directives = Directives(circumstances.node, kind, circumstances.local)
         self._shortfalls = Shortfalls(circumstances.node)
+        self._collecting = Collecting(circumstances.node)
         self._host_endpoints = HostEndpoints(circumstances.node, lambda key: key.path in self._stream.bad)
         self._resolved = self._directives.resolved
         self._settings = self._resolved.settings
@@ -119,6 +121,7 @@ class Life:
                 group.create_task(self.loop.run(), name="loop")
                 group.create_task(self._read_store(store), name="store")
                 group.create_task(self._host_endpoints.run(store), name="host endpoints")
+                group.create_task(self._collecting.run(store), name="collect addresses")
                 group.create_task(_watch_kernel(self.loop), name="kernel")
         finally:
             await store.close()
@@ -198,6 +201,7 @@ class Life:
             "settings": [chosen._asdict() for chosen in resolved.chosen],
             "noEffect": [*resolved.idle, *self._shortfalls.sentences()],
             "store": self._store(),
+            "collector": self._collecting.report(),
         }
 
     def _in_force(self) -> Resolved:
