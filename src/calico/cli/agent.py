@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -182,6 +183,7 @@ def _print(report: dict[str, Any]) -> None:
         lines.append(
             ("Last change", f"{change['at']}: {rows}; {change['milliseconds']} ms from store to kernel")
         )
+    lines += [("Collector", text) for text in _collector(report.get("collector") or {})]
     lines += [
         (
             "BGP",
@@ -206,3 +208,18 @@ def _print(report: dict[str, Any]) -> None:
         lines.append(("Repairs", "paused"))
     for label, text in lines:
         click.echo(f"{label + ':' if label else '':<13}{text}")
+
+
+def _collector(collector: dict[str, Any]) -> Iterator[str]:
+    """Who takes back addresses that were left behind; on that host, also how it goes."""
+    if collector.get("here"):
+        done = ", ".join(f"{count} {kind}" for kind, count in sorted(collector["done"].items())) or "nothing"
+        yield f"this agent; last looked at {collector['lastSweep'] or 'no time yet'}; done: {done}"
+        if collector["waits"] == "never":
+            yield "leakGracePeriod is 0: nothing is collected"
+        if collector["doubt"]:
+            yield f"nothing is collected while this is so: {collector['doubt']}"
+    elif collector.get("node"):
+        yield f"the agent of {collector['node']}"
+    if collector.get("error"):
+        yield f"not here: {collector['error']}"

@@ -22,22 +22,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
-from msgspec import structs
 
 from calico.datastore.access import STATUS
 from calico.datastore.api import Conflict, Denied, LeaseGone, Store, StoreError, TooOld
-from calico.ipam import block as blocks
-from calico.ipam.block import Release
-from calico.ipam.claims import release_claim, settle_claim
+from calico.ipam.deeds import do, free
 from calico.ipam.errors import IPAMError
 from calico.ipam.evidence import PREFIXES, Evidence, evidence
-from calico.ipam.facts import read_settings
-from calico.ipam.giving import thawed
-from calico.ipam.reclaim import Drop, Due, Free, GiveUp, Memory, Recount, Settle, Thaw, observe
-from calico.ipam.records import Records, Stored
-from calico.ipam.releasing import release
-from calico.model.ipam import IPAMBlock, IPAMHandle
-from calico.model.keys import Key
+from calico.ipam.reclaim import Due, Free, Memory, observe
 
 PATH: Final = f"{STATUS}address-collector"
 """Where it stands who collects."""
@@ -256,15 +247,22 @@ class Collector:
         return await asyncio.to_thread(evidence, first.revision, entries)
 
     async def _do(self, due: Sequence[Due]) -> None:
-        frees = [(each.deed, each.reason) for each in due if isinstance(each.deed, Free)]
+        frees = [each for each in due if isinstance(each.deed, Free)]
         for start in range(0, len(frees), TOGETHER):
-            await self._free(frees[start : start + TOGETHER])
+            self._in_office()
+            try:
+                done = await free(self._store, frees[start : start + TOGETHER], clock=self._clock)
+            except IPAMError as error:
+                log.warning("addresses that were left behind could not be released: %s", error)
+                continue
+            for what, reason in done:
+                self._note("Free", what, reason)
         for deed, reason in due:
             if isinstance(deed, Free):
                 continue
             self._in_office()
             try:
-                said = await self._done(deed)
+                said = await do(self._store, deed, clock=self._clock)
             except (
                 Conflict,
                 IPAMError,
@@ -279,109 +277,6 @@ class Collector:
         if self._lease is not None and self._steady() >= self._until:
             raise _OutOfOffice
 
-    async def _free(self, frees: Sequence[tuple[Free, str]]) -> None:
-        """Release the addresses of some handles; of one that was written meanwhile none."""
-        self._in_office()
-        records = Records(self._store)
-        reasons: dict[str, str] = {}
-        wanted: list[Release] = []
-        for deed, reason in frees:
-            try:
-                record = await records.handle(deed.handle)
-            except IPAMError:
-                continue
-            if (None if record is None else record.revision) == deed.revision:
-                wanted += deed.releases
-                reasons |= {each.address.address: f"{reason}; handle {deed.handle}" for each in deed.releases}
-        try:
-            released = await release(self._store, wanted, clock=self._clock)
-        except IPAMError as error:
-            log.warning("addresses that were left behind could not be released: %s", error)
-            return
-        for address in released.freed:
-            self._note("Free", f"address {address.address}", reasons[address.address])
-
-    async def _done(self, deed: Thaw | Settle | GiveUp | Drop | Recount) -> str:
-        """Do a deed; what was done, in words, empty if it was no longer called for."""
-        records = Records(self._store)
-        match deed:
-            case Thaw():
-                return await self._thaw(records, deed)
-            case Settle(claim=claim):
-                now = await records.affinity(claim)
-                if now is None or now.revision != deed.revision:
-                    return ""
-                kept = await settle_claim(self._store, claim)
-                return f"claim of {claim.namespace} to {claim.name}, {'confirmed' if kept else 'deleted'}"
-            case GiveUp(claim=claim):
-                host = Key("Node", claim.namespace.removeprefix("host:"))
-                if await self._store.get(host.path) is not None:
-                    return ""
-                await release_claim(self._store, claim, only_empty=False)
-                return f"block {claim.name} of {claim.namespace}"
-            case Drop():
-                return await self._drop(records, deed)
-            case Recount():
-                return await self._recount(records, deed)
-
-    async def _thaw(self, records: Records, deed: Thaw) -> str:
-        block = await records.block(deed.block)
-        if block is None:
-            return ""
-        changed = thawed(block.value, await read_settings(self._store), self._clock())
-        if changed == block.value:
-            return ""
-        await records.put(block, changed)
-        return f"block {deed.block}"
-
-    async def _drop(self, records: Records, deed: Drop) -> str:
-        if deed.owner:
-            claim = Key("BlockAffinity", str(deed.block), deed.owner)
-            gone = await release_claim(
-                self._store, claim, only_empty=True, sequence_number=deed.sequence_number
-            )
-            return f"block {deed.block} of {deed.owner}" if gone else ""
-        block = await records.block(deed.block)
-        if (
-            block is None
-            or block.value.affinity
-            or block.value.sequence_number != deed.sequence_number
-            or not blocks.is_empty(block.value)
-        ):
-            return ""
-        await records.delete(block)
-        return f"block {deed.block}"
-
-    async def _recount(self, records: Records, deed: Recount) -> str:
-        """Write what a handle counts.
-
-        Where it counts too much an assignment might yet be about to write the block, however long it has been. So the
-        block is written first, for that assignment to look again; and looked at once more afterwards.
-        """
-        handle = await records.handle(deed.handle)
-        if (None if handle is None else handle.revision) != deed.revision:
-            return ""
-        counts = dict(deed.counts)
-        for cidr in {*counts, *deed.excessive}:
-            block = await records.block(cidr)
-            if _held(block, deed.handle) != counts.get(cidr, 0):
-                return ""
-            if block is not None and cidr in deed.excessive:
-                await records.put(block, blocks.touched(block.value))
-        said = {str(cidr): count for cidr, count in deed.counts}
-        if handle is None:
-            await records.create(Key("IPAMHandle", deed.handle).path, IPAMHandle(block=said))
-        elif said:
-            await records.put(handle, structs.replace(handle.value, block=said))
-        else:
-            await records.delete(handle)
-        given = {
-            cidr: _held(await records.block(cidr), deed.handle) - counts.get(cidr, 0)
-            for cidr in deed.excessive
-        }
-        await records.count(deed.handle, {cidr: count for cidr, count in given.items() if count > 0})
-        return f"handle {deed.handle}, {'counted anew' if said else 'deleted'}"
-
     def _note(self, kind: str, what: str, reason: str) -> None:
         log.info("collected: %s: %s", what, reason)
         self._freed[kind.lower()] += 1
@@ -389,10 +284,6 @@ class Collector:
 
     def _moment(self) -> str:
         return datetime.fromtimestamp(self._clock() / 1e9, UTC).isoformat(timespec="seconds")
-
-
-def _held(block: Stored[IPAMBlock] | None, handle: str) -> int:
-    return 0 if block is None else len(blocks.held(block.value, handle))
 
 
 def _name(value: bytes) -> str:

@@ -2,7 +2,7 @@
 
 In:   evidence, one picture of the store after the other; what was suspected at the last one; the time.
 Out:  ``Deed``s that are due, each with its reason; what is suspected now.
-Next: ``ipam.collector`` does them.
+Next: ``ipam.deeds`` does them, when ``ipam.collector`` says so.
 
 A deed is a value that says what it is about down to revisions and sequence numbers. It is due when the same deed was
 called for by two pictures in a row, and by every one since it was first, for as long as it has to wait. So whatever

@@ -299,12 +299,13 @@ class KubeControllersConfiguration(Resource, frozen=True, kw_only=True, tag=True
             yield from _controllers((*path, "controllers"), spec.controllers)
 
     def not_done(self) -> Findings:
-        """There are no such controllers yet; of what they do, agents see to host endpoints of nodes."""
+        """There are no such controllers yet; of what they do, agents see to host endpoints of nodes and lost addresses."""
         from msgspec import to_builtins
 
         given = to_builtins(self.spec)
         node = given.get("controllers", {}).get("node", {})
-        if node.pop("hostEndpoint", None) is None:
+        read = [node.pop(name, None) for name in ("hostEndpoint", "leakGracePeriod")]
+        if read == [None, None]:
             yield Finding(
                 ("spec",),
                 "it is stored, but no controller reads it yet",
@@ -313,7 +314,8 @@ class KubeControllersConfiguration(Resource, frozen=True, kw_only=True, tag=True
         elif node or given["controllers"].keys() > {"node"} or given.keys() > {"controllers"}:
             yield Finding(
                 ("spec",),
-                "agents read controllers.node.hostEndpoint; the rest is stored, but no controller reads it yet",
+                "agents read hostEndpoint and leakGracePeriod of controllers.node; the rest is stored, but no controller"
+                " reads it yet",
                 "keep the rest for Calico's own controllers",
             )
 

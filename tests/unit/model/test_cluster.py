@@ -161,10 +161,15 @@ def test_what_nobody_acts_on_yet_is_said(kind: str) -> None:
     assert "it is stored, but" in finding.message
 
 
-def test_of_the_controllers_settings_agents_read_one() -> None:
-    """Automatic host endpoints; of whatever stands beside them it is said that nobody reads it."""
+def test_of_the_controllers_settings_agents_read_two() -> None:
+    """Automatic host endpoints, and how long what looks leaked waits; of whatever stands beside them it is said that nobody reads it."""
     asked = {"node": {"hostEndpoint": {"autoCreate": "Enabled"}}}
-    assert [*load("KubeControllersConfiguration", {"controllers": asked}).not_done()] == []
+    for read in (
+        asked,
+        {"node": {"leakGracePeriod": "5m"}},
+        {"node": {**asked["node"], "leakGracePeriod": "0"}},
+    ):
+        assert [*load("KubeControllersConfiguration", {"controllers": read}).not_done()] == []
     for rest in (
         {"controllers": asked, "healthChecks": "Enabled"},
         {"controllers": {**asked, "migration": {"policyNameMigrator": "Enabled"}}},
@@ -172,7 +177,7 @@ def test_of_the_controllers_settings_agents_read_one() -> None:
     ):
         (finding,) = load("KubeControllersConfiguration", rest).not_done()
         assert finding.message.startswith(
-            "agents read controllers.node.hostEndpoint; the rest is stored, but"
+            "agents read hostEndpoint and leakGracePeriod of controllers.node; the rest is stored, but"
         )
 
 
