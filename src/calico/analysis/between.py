@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from calico.analysis.ends import WILDCARD, End, governor, own_addresses
+from calico.analysis.ends import WILDCARD, End, governor
 from calico.analysis.evaluate import Packet, Picture, Verdict
 from calico.analysis.host import judge_forwarded
 from calico.calculation.facts import endpoint_id
@@ -55,9 +55,7 @@ class Doors:
                 case HostEndpoint() as host:
                     self._hosts.setdefault(host.spec.node, []).append((key, host))
                 case Node() as node:
-                    self._feet[key.name] = [
-                        *_feet(text for text, tunnel in own_addresses(node) if not tunnel)
-                    ]
+                    self._feet[key.name] = [*_feet(node.own_addresses())]
         for name, hosts in self._hosts.items():
             expected = (text for _, host in hosts for text in host.spec.expected_ips)
             self._feet.setdefault(name, []).extend(_feet(expected))

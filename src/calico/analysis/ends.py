@@ -10,13 +10,13 @@ an address of a host is a matter of interfaces, which resources tell only in par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from calico.calculation.facts import endpoint_id
 from calico.desired import EndpointId, EndpointRow
-from calico.model.address import AddressError, Cidr, parse_address, parse_cidr
+from calico.model.address import AddressError, Cidr, address_in, parse_address, parse_cidr
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.keys import Key
 from calico.model.node import Node
@@ -115,11 +115,14 @@ class Ends:
     ) -> None:
         for key, _ in endpoints:
             self._by_name.setdefault(key.name, [])
-        texts = [*(own_addresses(node) if node else ())]
+        texts = []
+        if node is not None:
+            texts += [(text, False) for text in node.own_addresses()]
+            texts += [(text, True) for text in node.tunnel_addresses()]
         texts += [(text, False) for _, host in endpoints for text in host.spec.expected_ips]
         texts += [(text, False) for pod in pods for text in pod.addresses]
         for text, tunnel in texts:
-            address = _address(text)
+            address = address_in(text)
             if address is None or address in self._by_address:
                 continue
             governing = governor(address, endpoints, tunnel=tunnel)
@@ -128,7 +131,7 @@ class Ends:
             if governing is not None:
                 self._by_name[governing.name].append(end)
         for pod in pods:
-            known = (self._by_address.get(address) for text in pod.addresses if (address := _address(text)))
+            known = (self._by_address.get(address) for text in pod.addresses if (address := address_in(text)))
             self._by_name[pod.name] = [end for end in known if end is not None]
 
     def _add_workload(self, key: Key, workload: WorkloadEndpoint) -> None:
@@ -146,20 +149,6 @@ def _enforced(row: EndpointRow | None) -> bool:
     return row is not None and row.active
 
 
-def own_addresses(node: Node) -> Iterator[tuple[str, bool]]:
-    """A host's own addresses, and whether each is a tunnel's."""
-    spec = node.spec
-    if spec.bgp is not None:
-        yield spec.bgp.ipv4_address, False
-        yield spec.bgp.ipv6_address, False
-    for address in spec.addresses:
-        yield address.address, False
-    if spec.bgp is not None:
-        yield spec.bgp.ipv4_ipip_tunnel_addr, True
-    yield spec.ipv4_vxlan_tunnel_addr, True
-    yield spec.ipv6_vxlan_tunnel_addr, True
-
-
 def governor(address: Cidr, endpoints: Sequence[tuple[Key, HostEndpoint]], *, tunnel: bool) -> Key | None:
     """Which of a host's endpoints, in order of names, governs the interface that carries ``address``.
 
@@ -171,16 +160,8 @@ def governor(address: Cidr, endpoints: Sequence[tuple[Key, HostEndpoint]], *, tu
     for key, host in endpoints:
         if host.spec.interface_name == WILDCARD:
             wildcard = wildcard or key
-        elif any(_address(text) == address for text in host.spec.expected_ips):
+        elif any(address_in(text) == address for text in host.spec.expected_ips):
             return key
         elif host.spec.interface_name and not host.spec.expected_ips and not tunnel:
             possible = possible or key
     return possible or wildcard
-
-
-def _address(text: str) -> Cidr | None:
-    """The address in ``text``, with a subnet's length or without; None where it is a host's name, or nothing."""
-    try:
-        return parse_address(text.partition("/")[0])
-    except AddressError:
-        return None

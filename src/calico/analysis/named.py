@@ -19,7 +19,7 @@ from calico.analysis.ends import UnknownEndError
 from calico.analysis.path import workload_names
 from calico.analysis.world import World
 from calico.desired import RuleRow
-from calico.model.address import WIDTH, AddressError, Cidr, parse_address, parse_cidr
+from calico.model.address import WIDTH, AddressError, Cidr, address_in, parse_cidr
 from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
 from calico.model.hints import near
 from calico.model.keys import Key
@@ -78,18 +78,11 @@ class Names:
 
     @staticmethod
     def _host(name: str, node: Node) -> Asked:
-        bgp = node.spec.bgp
-        texts = [] if bgp is None else [bgp.ipv4_address, bgp.ipv6_address]
-        texts += [each.address for each in node.spec.addresses]
-        addresses = []
-        for text in texts:
-            try:
-                addresses.append(parse_address(text.partition("/")[0]).address)
-            except AddressError:
-                continue
+        found = filter(None, map(address_in, node.own_addresses()))
+        addresses = tuple(dict.fromkeys(address.address for address in found))
         if not addresses:
             raise UnknownEndError(f"host {name} is known, but no address of it: ask about an address instead")
-        return Asked(f"Node/{name}", tuple(dict.fromkeys(addresses)))
+        return Asked(f"Node/{name}", addresses)
 
     def _parts(self, net: Cidr) -> Iterator[Cidr]:
         """The first address of each part of ``net`` that no known prefix divides."""

@@ -11,11 +11,12 @@ blocks of others. What the network between the hosts does with that is not in th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from calico.analysis.world import Flow, World
 from calico.calculation.facts import endpoint_id
-from calico.model.address import AddressError, Cidr, parse_cidr
+from calico.model.address import AddressError, Cidr, address_in, parse_cidr
 from calico.model.endpoint import WorkloadEndpoint
 from calico.model.ipam_kinds import IPAMBlock
 from calico.model.keys import Key
@@ -69,7 +70,7 @@ def _hops(world: World, flow: Flow) -> Iterator[Hop]:
 def _through(flow: Flow) -> Iterator[Hop]:
     """The hosts between, of which only the question knows."""
     last = flow.destination.node or flow.destination.address.address
-    for node, after in zip(flow.through, (*flow.through[1:], last), strict=False):  # without any, none
+    for node, after in pairwise((*flow.through, last)):
         yield Hop(node, "", "", f"passes it on towards {after}, as the question says")
 
 
@@ -160,15 +161,8 @@ def _address(world: World, host: str, target: Cidr) -> Cidr | None:
     node = world.facts.get(Key("Node", host))
     if not isinstance(node, Node):
         return None
-    texts = [] if node.spec.bgp is None else [node.spec.bgp.ipv4_address, node.spec.bgp.ipv6_address]
-    addresses = []
-    for text in (*texts, *(each.address for each in node.spec.addresses)):
-        try:
-            address = parse_cidr(text.partition("/")[0])
-        except AddressError:
-            continue
-        if address.family == target.family:
-            addresses.append(address)
+    found = filter(None, map(address_in, node.own_addresses()))
+    addresses = [address for address in found if address.family == target.family]
     return target if target in addresses else next(iter(addresses), None)
 
 

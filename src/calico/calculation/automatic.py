@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from calico.model.address import AddressError, Cidr, parse_address, parse_cidr
+from calico.model.address import Cidr, address_in, parse_cidr
 from calico.model.cluster import AutoHostEndpoint, HostEndpointTemplate, KubeControllersConfiguration
 from calico.model.endpoint import HostEndpoint, HostEndpointSpec
 from calico.model.errors import ModelError
@@ -156,19 +156,13 @@ def _addresses(node: Node) -> list[Cidr]:
     spec = node.spec
     texts: list[str] = []
     if spec.bgp is not None:
-        texts += [spec.bgp.ipv4_address, spec.bgp.ipv6_address, spec.bgp.ipv4_ipip_tunnel_addr]
-    texts += [spec.ipv4_vxlan_tunnel_addr, spec.ipv6_vxlan_tunnel_addr]
-    if spec.wireguard is not None:
-        texts += [spec.wireguard.interface_ipv4_address, spec.wireguard.interface_ipv6_address]
+        texts += [spec.bgp.ipv4_address, spec.bgp.ipv6_address]
+    texts += node.tunnel_addresses()
     texts += [each.address for each in spec.addresses if each.type == _INTERNAL]
     texts += [text for interface in spec.interfaces for text in interface.addresses]
     return [*dict.fromkeys(_parsed(texts))]
 
 
 def _parsed(texts: Iterable[str]) -> Iterator[Cidr]:
-    """The addresses in texts, with a subnet's length or without; what is none is left out."""
-    for text in texts:
-        try:
-            yield parse_address(text.partition("/")[0])
-        except AddressError:
-            continue
+    """The addresses in texts; what is none is left out."""
+    return filter(None, map(address_in, texts))

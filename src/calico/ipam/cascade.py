@@ -10,7 +10,7 @@ left. An address is freed before its endpoint goes, for only the endpoint says w
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final, TypeVar, cast
 
@@ -72,7 +72,7 @@ async def _empty_node(resources: Resources, key: Key) -> None:
     with suppress(ModelError):  # what cannot be read names no tunnel
         node = await resources.get(key)
         if isinstance(node, Node):
-            await ipam.release(_addresses(_tunnels(node)), node=name)
+            await ipam.release(_addresses(node.tunnel_addresses()), node=name)
     await claims.release_host(resources.store, name)
     for peer in await _all(resources, BGPPeer):
         if peer.spec.node == name:
@@ -82,18 +82,6 @@ async def _empty_node(resources: Resources, key: Key) -> None:
     for host_endpoint in await _all(resources, HostEndpoint):
         if host_endpoint.spec.node == name:
             await _gone(resources, key_of(host_endpoint))
-
-
-def _tunnels(node: Node) -> Iterator[str]:
-    """The addresses of the node's own ends of tunnels, which IPAM gave it."""
-    spec = node.spec
-    if spec.bgp is not None:
-        yield spec.bgp.ipv4_ipip_tunnel_addr
-    yield spec.ipv4_vxlan_tunnel_addr
-    yield spec.ipv6_vxlan_tunnel_addr
-    if spec.wireguard is not None:
-        yield spec.wireguard.interface_ipv4_address
-        yield spec.wireguard.interface_ipv6_address
 
 
 def _addresses(texts: Iterable[str]) -> list[Release]:

@@ -132,18 +132,6 @@ def picture(revision: int, entries: Iterable[Entry]) -> Picture:
     return made
 
 
-def tunnels(node: Node) -> Iterator[str]:
-    """The addresses that IPAM gave the node itself, as they are written there; some may be empty."""
-    spec = node.spec
-    if spec.bgp is not None:
-        yield spec.bgp.ipv4_ipip_tunnel_addr
-    yield spec.ipv4_vxlan_tunnel_addr
-    yield spec.ipv6_vxlan_tunnel_addr
-    if spec.wireguard is not None:
-        yield spec.wireguard.interface_ipv4_address
-        yield spec.wireguard.interface_ipv6_address
-
-
 def address_text(text: str) -> str:
     """An address, perhaps with a length, in the one form that addresses have as keys; AddressError for what is none."""
     bare = text.partition("/")[0]
@@ -180,7 +168,7 @@ def _take(made: Picture, users: _Users, key: Key, found: Any) -> None:
             made.reservations[key.name] = tuple(map(parse_cidr, found.spec.reserved_cidrs))
         case Node():
             made.nodes[key.name] = found
-            users.add(f"Node({key.name})", filter(None, tunnels(found)))
+            users.add(f"Node({key.name})", filter(None, found.tunnel_addresses()))
         case Service():
             users.add(f"Service({key.namespace}/{key.name})", _balanced(found))
         case ClusterInformation():

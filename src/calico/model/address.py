@@ -91,6 +91,14 @@ def parse_address(text: str) -> Cidr:
     return Cidr(4 if parsed.version == 4 else 6, int(parsed), parsed.max_prefixlen)
 
 
+def address_in(text: str) -> Cidr | None:
+    """The address in ``text``, with its subnet's length or without; None where that is a host's name, or nothing."""
+    try:
+        return parse_address(text.partition("/")[0])
+    except AddressError:
+        return None
+
+
 def cidr_word(cidr: Cidr) -> str:
     """The prefix as a word that names of resources may have: ``10-0-0-0-26``, ``fd00---122``."""
     return str(cidr).translate(_TO_WORD)

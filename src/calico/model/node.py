@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from msgspec import field
@@ -97,3 +98,21 @@ class Node(Resource, frozen=True, kw_only=True, tag=True):
         from calico.model.not_done import node
 
         return node(self.spec)
+
+    def own_addresses(self) -> Iterator[str]:
+        """The addresses by which others reach it, BGP's first, as they are written; some may be empty or names."""
+        if self.spec.bgp is not None:
+            yield self.spec.bgp.ipv4_address
+            yield self.spec.bgp.ipv6_address
+        yield from (each.address for each in self.spec.addresses)
+
+    def tunnel_addresses(self) -> Iterator[str]:
+        """The addresses of its tunnels, as they are written; some may be empty."""
+        spec = self.spec
+        if spec.bgp is not None:
+            yield spec.bgp.ipv4_ipip_tunnel_addr
+        yield spec.ipv4_vxlan_tunnel_addr
+        yield spec.ipv6_vxlan_tunnel_addr
+        if spec.wireguard is not None:
+            yield spec.wireguard.interface_ipv4_address
+            yield spec.wireguard.interface_ipv6_address

@@ -6,7 +6,7 @@ import pytest
 
 from calico.analysis import Decision, Step, Verdict
 from calico.model.address import parse_cidr
-from calico.model.node import Node, NodeAddress, NodeBGP, NodeSpec
+from calico.model.node import Node, NodeAddress, NodeBGP, NodeSpec, NodeWireguard
 from calico.model.resource import Metadata, Resource
 from calico.model.settings import FailsafePort, Settings
 from support.analysis import OUTSIDE, world
@@ -253,9 +253,9 @@ def test_policies_of_a_namespace_are_not_for_hosts() -> None:
 def governor(*endpoints: Resource, at: str = "172.16.0.1") -> str | None:
     """The name of the host endpoint that denies a failsafe-less packet to an address of the host."""
     bgp = NodeBGP(ipv4_address="172.16.1.1/24", ipv4_ipip_tunnel_addr="10.9.9.9")
-    verdict = decided(
-        node(here, "172.16.0.1", bgp=bgp), *endpoints, source=OUTSIDE[4], destination=at, port=22
-    ).ingress
+    wireguard = NodeWireguard(interface_ipv4_address="10.8.8.8")
+    host = node(here, "172.16.0.1", bgp=bgp, wireguard=wireguard)
+    verdict = decided(host, *endpoints, source=OUTSIDE[4], destination=at, port=22).ingress
     return None if verdict is None else verdict.trail[0].name
 
 
@@ -279,8 +279,9 @@ def test_which_host_endpoint_governs_an_address() -> None:
 
 def test_a_tunnel_s_address_is_on_no_named_interface() -> None:
     """The wildcard endpoint governs it, unless another expects it."""
-    assert governor(ALL, NAMED, at="10.9.9.9") == "a-all"
-    assert governor(NAMED, at="10.9.9.9") is None
+    for tunnel in ("10.9.9.9", "10.8.8.8"):
+        assert governor(ALL, NAMED, at=tunnel) == "a-all"
+        assert governor(NAMED, at=tunnel) is None
 
 
 def test_host_endpoints_of_other_hosts_govern_nothing_here() -> None:
