@@ -29,6 +29,10 @@ PENDING: Final = BlockAffinity(state="pending")
 CONFIRMED: Final = BlockAffinity(state="confirmed")
 LEAVING: Final = BlockAffinity(state="pendingDeletion")
 
+UNSETTLED: Final = (PENDING.state, LEAVING.state)
+"""How a claim is that was cut off. One that is pending may have been leaving before: then somebody may still be about to
+give up its block, and has to be kept from it before the claim is confirmed."""
+
 
 def when(nanoseconds: int) -> str:
     """A time in nanoseconds since 1970 as records note it: RFC 3339, UTC, whole seconds."""
@@ -89,10 +93,10 @@ async def release_host(store: Store, node: str) -> None:
 async def _claim(records: Records, affinity: Key, clock: Callable[[], int]) -> Stored[IPAMBlock] | None:
     owner, cidr = affinity.namespace, parse_cidr(affinity.name)
     claim = await records.affinity(affinity)
+    cut_off = claim is not None and claim.value.state in UNSETTLED
     if claim is None:
         claim = await records.create(affinity.path, PENDING)
-    leaving = claim.value.state == LEAVING.state
-    if leaving:
+    elif claim.value.state == LEAVING.state:
         claim = await records.put(claim, PENDING)
     block = await records.block(cidr)
     if block is not None and block.value.affinity != owner:
@@ -104,7 +108,7 @@ async def _claim(records: Records, affinity: Key, clock: Callable[[], int]) -> S
         now = clock()
         fresh = blocks.create(cidr, owner, sequence_number=now, claimed_at=when(now))
         block = await records.create(Key("IPAMBlock", str(cidr)).path, fresh)
-    elif leaving:  # whoever was about to delete or disown it has to look again
+    elif cut_off:  # whoever was about to delete or disown it has to look again
         block = await records.put(block, blocks.touched(block.value))
     if claim.value.state == PENDING.state:
         await records.put(claim, CONFIRMED)
@@ -127,11 +131,12 @@ async def _settle(records: Records, affinity: Key) -> bool:
 
 async def _keep(records: Records, claim: Stored[BlockAffinity], block: Stored[IPAMBlock]) -> None:
     """Confirm a claim on its own block, also if it was about to be given up."""
+    if claim.value.state not in UNSETTLED:
+        return
     if claim.value.state == LEAVING.state:
         claim = await records.put(claim, PENDING)
-        await records.put(block, blocks.touched(block.value))
-    if claim.value.state == PENDING.state:
-        await records.put(claim, CONFIRMED)
+    await records.put(block, blocks.touched(block.value))
+    await records.put(claim, CONFIRMED)
 
 
 async def _release(

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calico.datastore.api import Denied, Entry, Listing, Store, Unavailable
+from calico.datastore.api import Conflict, Denied, Entry, Listing, Store, Unavailable
 from calico.datastore.faulty import FaultyStore
 from calico.ipam import block as blocks
+from calico.ipam import claims
 from calico.ipam.block import Release
 from calico.ipam.client import Assignment, Client, Request
 from calico.ipam.errors import BadRecord
 from calico.ipam.plan import BLOCKS_PER_HOST
+from calico.ipam.records import Records
 from calico.model.address import Cidr, parse_cidr
 from calico.model.ipam import BlockAffinity
 from calico.model.keys import Key
@@ -269,6 +271,33 @@ def test_claim_that_was_lost_is_taken_back() -> None:
     run(body())
 
 
+@pytest.mark.parametrize(
+    ("state", "how"), [("pending", "claimed"), ("pending", "settled"), ("pendingDeletion", "claimed")]
+)
+def test_confirmed_claim_keeps_its_block_from_who_was_about_to_delete_it(state: str, how: str) -> None:
+    """Whoever takes a claim back may have died in between, so a pending one tells nothing of who deletes the block."""
+
+    async def body() -> None:
+        records = Records(await world(SMALL))
+        fresh = blocks.create(parse_cidr("10.65.0.0/30"), "host:a", sequence_number=1)
+        key = Key("BlockAffinity", fresh.cidr, "host:a")
+        about_to_delete = await records.create(Key("IPAMBlock", fresh.cidr).path, fresh)
+        await records.create(key.path, BlockAffinity(state=state))
+
+        if how == "claimed":
+            await claims.claim_block(records.store, "host:a", parse_cidr(fresh.cidr), clock=lambda: 1)
+        else:
+            assert await claims.settle_claim(records.store, key)
+
+        with pytest.raises(Conflict):
+            await records.delete(about_to_delete)
+        claim = await records.affinity(key)
+        assert claim is not None
+        assert claim.value == claims.CONFIRMED
+
+    run(body())
+
+
 def test_record_that_makes_no_sense_is_named() -> None:
     """A broken record stops the request with its path, rather than being overwritten."""
 
@@ -345,6 +374,38 @@ def test_request_that_breaks_anywhere_can_be_cleared_and_repeated(happened: bool
     outcomes = [run(body(calls)) for calls in range(40)]
     assert any(outcomes)
     assert not all(outcomes)
+
+
+def test_address_whose_answer_was_lost_is_counted_also_when_its_block_lost_its_owner() -> None:
+    """Whether the write was done is asked before whose the block is now: the node may be deleted at just that moment."""
+
+    class Cut(FaultyStore):
+        """Does the first write of a block with addresses, then takes the node's claims away, and never answers."""
+
+        cut = False
+
+        async def put(
+            self, path: str, value: bytes, *, revision: int | None, lease: int | None = None
+        ) -> int:
+            written = await super().put(path, value, revision=revision, lease=lease)
+            if "/assignment/" in path and not self.cut:
+                self.cut = True
+                await claims.release_host(self.store, "a")
+                raise Unavailable("the connection broke")
+            return written
+
+    async def body() -> None:
+        store = await world(SMALL)
+
+        [address] = await auto_assign(Client(Cut(store), "a"), 1, 0, "h", {})
+
+        now = await picture(store)
+        assert now.affinities == {}
+        assert await Client(store, "a").addresses("h") == (address,)
+        assert await Client(store, "b").release_by_handle("h") == [address]
+        assert (await picture(store)).blocks == {}
+
+    run(body())
 
 
 @pytest.mark.parametrize("happened", [False, True], ids=["before", "after"])
