@@ -32,7 +32,7 @@ from calico.model.node import Node
 
 log = logging.getLogger(__name__)
 
-KIND: Final = "HostEndpoint"
+_KIND: Final = "HostEndpoint"
 _CONFIGURATION: Final = Key("KubeControllersConfiguration", "default")
 GAP: Final = 0.2
 """Seconds between two looks at what there is to do: facts that change meanwhile are one."""
@@ -180,7 +180,7 @@ class HostEndpoints:
 
     async def _write(self, resources: Resources, endpoint: HostEndpoint) -> HostEndpoint:
         """Store ``endpoint``, unless somebody else's has its name."""
-        found = await resources.find(Key(KIND, endpoint.metadata.name))
+        found = await resources.find(Key(_KIND, endpoint.metadata.name))
         if found is None:
             log.info("host endpoint %s is made for this node", endpoint.metadata.name)
             return await resources.create(endpoint)
@@ -205,7 +205,7 @@ class HostEndpoints:
 
     async def _remove(self, resources: Resources, name: str, node: str) -> None:
         """Remove the host endpoint ``name`` if it is still there and was made for ``node``."""
-        found = await resources.find(Key(KIND, name))
+        found = await resources.find(Key(_KIND, name))
         current = None if found is None else _read(found)
         if found and current and is_automatic(current) and current.spec.node == node:
             await resources.delete(found.key, resource_version=str(found.entry.revision))

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from calico.analysis.ends import WILDCARD, End, governor
+from calico.analysis.ends import End, governor
 from calico.analysis.evaluate import Packet, Picture, Verdict
 from calico.analysis.host import judge_forwarded
 from calico.calculation.facts import endpoint_id
 from calico.desired import Direction, EndpointId, EndpointRow
 from calico.model.address import AddressError, Cidr, parse_address, parse_cidr
-from calico.model.endpoint import HostEndpoint
+from calico.model.endpoint import ALL_INTERFACES, HostEndpoint
 from calico.model.keys import Key
 from calico.model.node import Node
 from calico.model.resource import Resource
@@ -74,7 +74,7 @@ class Doors:
             (
                 endpoint_id(key)
                 for key, host in self._hosts.get(node, ())
-                if host.spec.interface_name == WILDCARD
+                if host.spec.interface_name == ALL_INTERFACES
             ),
             None,
         )
@@ -86,7 +86,7 @@ class Doors:
         if address is not None:
             found = governor(address, hosts, tunnel=False)
             return None if found is None else endpoint_id(found)
-        named = [key for key, host in hosts if host.spec.interface_name != WILDCARD]
+        named = [key for key, host in hosts if host.spec.interface_name != ALL_INTERFACES]
         return endpoint_id(named[0]) if len(named) == 1 else self.for_all(node)
 
     def address(self, node: str, far: Cidr) -> Cidr | None:

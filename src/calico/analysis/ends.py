@@ -17,12 +17,10 @@ from typing import NamedTuple
 from calico.calculation.facts import endpoint_id
 from calico.desired import EndpointId, EndpointRow
 from calico.model.address import AddressError, Cidr, address_in, parse_address, parse_cidr
-from calico.model.endpoint import HostEndpoint, WorkloadEndpoint
+from calico.model.endpoint import ALL_INTERFACES, HostEndpoint, WorkloadEndpoint
 from calico.model.keys import Key
 from calico.model.node import Node
 from calico.model.resource import Resource
-
-WILDCARD = "*"
 
 
 class UnknownEndError(LookupError):
@@ -158,7 +156,7 @@ def governor(address: Cidr, endpoints: Sequence[tuple[Key, HostEndpoint]], *, tu
     wildcard: Key | None = None
     possible: Key | None = None
     for key, host in endpoints:
-        if host.spec.interface_name == WILDCARD:
+        if host.spec.interface_name == ALL_INTERFACES:
             wildcard = wildcard or key
         elif any(address_in(text) == address for text in host.spec.expected_ips):
             return key

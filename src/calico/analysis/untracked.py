@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from calico.analysis.hidden import selected_by
-from calico.calculation.facts import ALL_INTERFACES
-from calico.model.endpoint import HostEndpoint
+from calico.model.endpoint import ALL_INTERFACES, HostEndpoint
 from calico.model.errors import Finding, Findings, ModelError
 from calico.model.keys import Key, key_of
 from calico.model.policy import DEFAULT_ALLOW_PROFILE, GlobalNetworkPolicy

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from calico.model.address import Cidr, address_in, parse_cidr
 from calico.model.cluster import AutoHostEndpoint, HostEndpointTemplate, KubeControllersConfiguration
-from calico.model.endpoint import HostEndpoint, HostEndpointSpec
+from calico.model.endpoint import ALL_INTERFACES, HostEndpoint, HostEndpointSpec
 from calico.model.errors import ModelError
 from calico.model.node import Node
 from calico.model.policy import DEFAULT_ALLOW_PROFILE
@@ -30,8 +30,7 @@ CREATED_BY: Final = "projectcalico.org/created-by"
 CREATOR: Final = "calico-kube-controllers"
 """The label, and its value, of host endpoints that were made for a node."""
 
-ALL_INTERFACES: Final = "*"
-SUFFIX: Final = "auto-hep"
+_SUFFIX: Final = "auto-hep"
 _INTERNAL: Final = "InternalIP"
 _LONGEST_NAME: Final = 253
 
@@ -129,7 +128,7 @@ def _of_template(
 def _made(
     node: Node, template: HostEndpointTemplate, part: str, addresses: Iterable[Cidr], interface: str
 ) -> HostEndpoint:
-    name = _name(filter(None, (node.metadata.name, template.generate_name, part, SUFFIX)))
+    name = _name(filter(None, (node.metadata.name, template.generate_name, part, _SUFFIX)))
     labels = {**node.metadata.labels, **template.labels, CREATED_BY: CREATOR}
     return HostEndpoint(
         metadata=Metadata(name=name, labels=labels, annotations=dict(template.annotations)),
@@ -148,7 +147,7 @@ def _name(parts: Iterable[str]) -> str:
     if len(name) <= _LONGEST_NAME:
         return name
     digest = base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode().rstrip("=")
-    return f"{re.sub('[-_.]', '', digest)}-{SUFFIX}".lower()
+    return f"{re.sub('[-_.]', '', digest)}-{_SUFFIX}".lower()
 
 
 def _addresses(node: Node) -> list[Cidr]:

@@ -24,7 +24,7 @@ from calico.calculation.rules import Compiled, Unusable, compile_rules, protocol
 from calico.calculation.scope import Scope
 from calico.desired import EndpointId, Layer, Origin, PolicyId, PolicyRow, PoolRow, RuleRow
 from calico.model.address import Cidr, parse_cidr
-from calico.model.endpoint import EndpointPort, HostEndpoint, WorkloadEndpoint, WorkloadPort
+from calico.model.endpoint import ALL_INTERFACES, EndpointPort, HostEndpoint, WorkloadEndpoint, WorkloadPort
 from calico.model.keys import Key
 from calico.model.networkset import GlobalNetworkSet, NetworkSet
 from calico.model.policy import (
@@ -44,8 +44,6 @@ EVERYWHERE = "AssumeNeededOnEveryNode"
 """The performance hint that a policy will be needed on every host, so that hosts better have its sets filled."""
 NAMESPACE_PROFILE = "kns."
 """Kubernetes' profile of a namespace: this and the namespace's name."""
-ALL_INTERFACES = "*"
-"""What a host endpoint for every interface without one of its own has in the place of an interface's name."""
 
 
 class OwnerFact(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from msgspec import field
 from msgspec.structs import replace
@@ -10,6 +10,9 @@ from msgspec.structs import replace
 from calico.model.errors import Findings
 from calico.model.policy import Protocol
 from calico.model.resource import NAME_COLUMN, Column, Resource, Strict, listed
+
+ALL_INTERFACES: Final = "*"
+"""What a host endpoint for every interface without one of its own has in the place of an interface's name."""
 
 
 class EndpointPort(Strict, frozen=True, kw_only=True):
@@ -21,7 +24,7 @@ class EndpointPort(Strict, frozen=True, kw_only=True):
 
 
 class HostEndpointSpec(Strict, frozen=True, kw_only=True):
-    """An interface of a host, by name, by address, or ``*`` for all that have no endpoint of their own."""
+    """An interface of a host, by name, by address, or ``ALL_INTERFACES``."""
 
     node: str
     interface_name: str = ""

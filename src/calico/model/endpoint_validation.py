@@ -14,12 +14,10 @@ from msgspec import to_builtins
 
 from calico.model import checks
 from calico.model.address import AddressError, Cidr, parse_cidr
-from calico.model.endpoint import HostEndpoint, QoSControls, WorkloadEndpoint, WorkloadPort
+from calico.model.endpoint import ALL_INTERFACES, HostEndpoint, QoSControls, WorkloadEndpoint, WorkloadPort
 from calico.model.errors import Finding, Findings, ModelError, Path
 from calico.model.names import BadName, EndpointName
 from calico.model.numbers import WITH_PORTS, dscp_number, protocol_number
-
-ANY_INTERFACE: Final = "*"
 
 _CONTAINER: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?")
 _QOS: Final = {
@@ -47,7 +45,7 @@ def host_endpoint(resource: HostEndpoint) -> Findings:
             "nothing says which interface is meant",
             "add interfaceName, '*' for all, or expectedIPs",
         )
-    if spec.interface_name not in {"", ANY_INTERFACE}:
+    if spec.interface_name not in {"", ALL_INTERFACES}:
         yield from checks.interface(("spec", "interfaceName"), spec.interface_name)
     for index, text in enumerate(spec.expected_ips):
         yield from checks.address(("spec", "expectedIPs", index), text)

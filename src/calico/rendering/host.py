@@ -10,14 +10,13 @@ Where several endpoints want an interface, the one whose name sorts first has it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from calico.desired import EndpointId, EndpointRow
 from calico.model.address import Cidr
+from calico.model.endpoint import ALL_INTERFACES
 from calico.model.settings import Settings
 from calico.rendering.static import is_workload
-
-WILDCARD: Final = "*"
 
 
 class Governed(NamedTuple):
@@ -41,7 +40,7 @@ def govern(
     ordered = sorted(endpoints, key=lambda endpoint: endpoint.name)
     for endpoint in ordered:
         row = endpoints[endpoint]
-        if row.interface == WILDCARD:
+        if row.interface == ALL_INTERFACES:
             continue
         if row.interface:
             names = [row.interface]
@@ -51,5 +50,5 @@ def govern(
         for name in names:
             if not is_workload(name, settings):
                 result.interfaces.setdefault(name, endpoint)
-    wildcard = next((e for e in ordered if endpoints[e].interface == WILDCARD), None)
+    wildcard = next((e for e in ordered if endpoints[e].interface == ALL_INTERFACES), None)
     return result._replace(wildcard=wildcard)

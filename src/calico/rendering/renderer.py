@@ -23,11 +23,12 @@ from calico.desired import (
     SetId,
 )
 from calico.model.address import Cidr, Family
+from calico.model.endpoint import ALL_INTERFACES
 from calico.model.settings import Settings
 from calico.rendering import static
 from calico.rendering.chains import RuleChain, RuleChains
 from calico.rendering.endpoint import EndpointChain, chain_of, render_endpoint
-from calico.rendering.host import WILDCARD, govern
+from calico.rendering.host import govern
 from calico.rendering.nat import Nat
 from calico.rendering.own import Own
 from calico.rendering.sets import FamilySets, Members, family_of
@@ -179,8 +180,8 @@ class Renderer:
             name: owner for name, owner in governed.interfaces.items() if _INTERFACE_NAME.fullmatch(name)
         }
         if governed.wildcard is not None:
-            owners[WILDCARD] = governed.wildcard
-        others = self._hosts.get(owners.get(WILDCARD, NOBODY))
+            owners[ALL_INTERFACES] = governed.wildcard
+        others = self._hosts.get(owners.get(ALL_INTERFACES, NOBODY))
         for door in static.DOORS:
             held = {name for entries, name in self._entries if entries == door.map}
             for name in sorted(held | owners.keys()):
@@ -217,7 +218,7 @@ class Renderer:
             verdict = wanted
         _put(self._entries, (entries, interface), wanted)
         for family in self._policed:
-            if interface != WILDCARD:
+            if interface != ALL_INTERFACES:
                 self._drafts[family].put_entry(entries, interface, verdict)
             else:
                 door = DOOR_BY_MAP[entries]
