@@ -82,7 +82,7 @@ def session_text(session: Session, speaker: Speaker, passwords: Mapping[SecretKe
         yield f"  rr cluster id {session.cluster_id};"
     if session.keepalive is not None:
         yield f"  keepalive time {session.keepalive};"
-        yield f"  hold time {max(HOLD_FACTOR, HOLD_FACTOR * session.keepalive)};"
+        yield f"  hold time {HOLD_FACTOR * session.keepalive};"
     if session.restart_time is not None:
         yield f"  graceful restart time {session.restart_time};"
     if session.allowed_own_as is not None:

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
+LONGEST: Final = 64
+"""Letters of a symbol; BIRD refuses a configuration with a longer one."""
 MAX_SYMBOL: Final = 45
-"""What of a resource's name a symbol of BIRD, 64 letters at most, has room for beside our own words."""
+"""What of a resource's name a symbol has room for beside our own words."""
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -37,13 +39,14 @@ def word(text: str) -> str:
 
 
 def symbol(name: str) -> str:
-    """A symbol, in quotes where it needs them."""
-    return name if _PLAIN.fullmatch(name) else f"'{re.sub(r'[^A-Za-z0-9_.:-]', '_', name)}'"
+    """A symbol, short enough, in quotes where it needs them."""
+    fitting = short(name, LONGEST)
+    return fitting if _PLAIN.fullmatch(fitting) else f"'{fitting}'"
 
 
-def short(name: str) -> str:
-    """``name``, shortened to ``MAX_SYMBOL`` letters with a hash if it is longer, or has letters that no symbol may."""
-    if len(name) <= MAX_SYMBOL and re.fullmatch(r"[A-Za-z0-9_.-]*", name):
+def short(name: str, most: int = MAX_SYMBOL) -> str:
+    """``name``, shortened to ``most`` letters with a hash if it is longer, or has letters that no symbol may."""
+    if len(name) <= most and re.fullmatch(r"[A-Za-z0-9_.-]*", name):
         return name
-    start = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[: MAX_SYMBOL - 9]
+    start = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[: most - 9]
     return f"{start}_{sha256(name.encode()).hexdigest()[:8]}"

@@ -8,7 +8,8 @@ Next: ``bgp.sessions`` plans who talks to whom.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import IPv4Address, ip_address
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +25,8 @@ MAX_KEEPALIVE: Final = 21845
 """Seconds; a third of the longest hold time that the protocol's field holds (RFC 4271)."""
 MAX_RESTART: Final = 4095
 """Seconds; the protocol's field holds no more (RFC 4724)."""
+NOWHERE: Final = SecretKeyRef(name="", key="")
+"""What no secret is called: a session that needs it stays down."""
 
 
 def parse_as(number: int | str) -> int:
@@ -35,8 +38,8 @@ def parse_as(number: int | str) -> int:
 
 
 def secret_of(password: BGPPassword | None) -> SecretKeyRef | None:
-    """Where ``password`` is kept, if there is one."""
-    return password.secret_key_ref if password else None
+    """Where ``password`` is kept, if there is one; one that is kept nowhere is asked for, and missing."""
+    return (password.secret_key_ref or NOWHERE) if password else None
 
 
 def parse_seconds(field: str, text: str | None, most: int) -> int | None:
@@ -101,14 +104,13 @@ class Settings:
         self.mesh_password = secret_of(default.node_mesh_password)
         self.mesh_restart_time: int | None = None
         self.default_as = DEFAULT_AS
-        try:
+        with self._noting():
             self.mesh_restart_time = parse_seconds(
                 "nodeMeshMaxRestartTime", default.node_mesh_max_restart_time, MAX_RESTART
             )
+        with self._noting():
             if default.as_number is not None:
                 self.default_as = parse_as(default.as_number)
-        except ValueError as error:
-            self.problems.append(Problem("BGPConfiguration/default", str(error)))
 
     def of(self, node: str, field: str) -> Any:
         """A setting of ``node``: its own configuration's, else the default's, else None."""
@@ -128,12 +130,19 @@ class Settings:
     def priority(self, node: str, family: Family) -> int:
         """The priority of ordinary routes of ``family`` on ``node``; a setting that makes no sense is a problem."""
         field = f"ipv{family}NormalRoutePriority"
-        priority = self.of(node, f"ipv{family}_normal_route_priority") or NORMAL_PRIORITY
+        wanted = self.of(node, f"ipv{family}_normal_route_priority") or NORMAL_PRIORITY
+        priority = NORMAL_PRIORITY
+        with self._noting():
+            priority = checked(field, wanted, 1, MAX_PRIORITY)
+        return priority
+
+    @contextmanager
+    def _noting(self) -> Generator[None, None, None]:
+        """A setting that makes no sense is a problem, and all others count."""
         try:
-            return checked(field, priority, 1, MAX_PRIORITY)
+            yield
         except ValueError as error:
             self.problems.append(Problem("BGPConfiguration/default", str(error)))
-            return NORMAL_PRIORITY
 
     def _spec(self, name: str) -> BGPConfigurationSpec:
         configuration = self._configurations.get(name)

@@ -18,6 +18,7 @@ from calico.model.address import WIDTH, Cidr, Family, parse_cidr
 from calico.model.bgp import BGPConfigurationSpec
 from calico.model.bgp_validation import MAX_PRIORITY
 from calico.model.bgpfilter import BGPFilter, FilterOperation, FilterRule, PrefixLengths
+from calico.model.bgpfilter_validation import INTERFACES
 
 _SHORT: Final = 0xFFFF
 _LONG: Final = 0xFFFFFFFF
@@ -92,6 +93,8 @@ def _rule(rule: FilterRule, family: Family) -> Rule:
         raise ValueError("cidr and matchOperator go together")
     if rule.prefix_length is not None and not rule.cidr:
         raise ValueError("prefixLength needs a cidr")
+    if rule.interface and INTERFACES.fullmatch(rule.interface) is None:
+        raise ValueError(f"interface {rule.interface!r} is no pattern for interfaces")
     if rule.operations and rule.action != "Accept":
         raise ValueError("operations go with Accept only")
     return Rule(
@@ -121,10 +124,15 @@ def _lengths(lengths: PrefixLengths, family: Family) -> tuple[int, int]:
     width = WIDTH[family]
     least = 0 if lengths.min is None else checked("prefixLength.min", lengths.min, 0, width)
     most = width if lengths.max is None else checked("prefixLength.max", lengths.max, 0, width)
+    if least > most:
+        raise ValueError(f"prefixLength.min is {least}, which is more than max, {most}")
     return least, most
 
 
 def _operation(operation: FilterOperation) -> _Operation:
+    given = (operation.add_community, operation.prepend_as_path, operation.set_priority)
+    if sum(each is not None for each in given) > 1:
+        raise ValueError("an operation does only one thing; write each as an operation of its own")
     if operation.add_community is not None:
         return "community", parse_community(operation.add_community.value)
     if operation.prepend_as_path is not None:

@@ -9,7 +9,6 @@ What cannot be planned becomes a ``Problem``, and everything else goes on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from ipaddress import AddressValueError, IPv4Address
@@ -20,9 +19,10 @@ from calico.bgp.cluster import Cluster, Member, Settings, checked
 from calico.bgp.facts import Facts
 from calico.bgp.sessions import Planned, plan_sessions
 from calico.bgp.speaker import BGP_PORT, BfdInterface, PoolExport, Problem, Speaker
-from calico.model import selector
+from calico.model import checks, selector
 from calico.model.address import AddressError, parse_cidr
 from calico.model.bfd import BFDConfiguration, BFDInterface
+from calico.model.felix_values import seconds
 from calico.model.node import Node
 from calico.model.pool import IPPool
 
@@ -31,7 +31,6 @@ HASH: Final = "hash"
 DEFAULT_BFD: Final = BfdInterface("*", receive=10, send=100, idle=1000, multiplier=5)
 """Where nothing is configured. An idle session is looked for every second, so that a link that is back is soon watched."""
 
-_UNITS: Final = {"ms": 1.0, "s": 1000.0, "m": 60_000.0, "us": 0.001}
 _MAX_MILLISECONDS: Final = 4_294_967
 """BFD's fields hold 2**32 microseconds."""
 
@@ -151,9 +150,6 @@ def _milliseconds(field: str, text: str | None, default: int) -> int:
     """The milliseconds of a duration such as "300ms" or "1m30s", at least 1."""
     if not text:
         return default
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|us|s|m)", text, re.ASCII)
-    if "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{field} is {text!r}, which is no duration such as 300ms or 1m")
-    return checked(
-        field, round(sum(float(number) * _UNITS[unit] for number, unit in parts)), 1, _MAX_MILLISECONDS
-    )
+    for finding in checks.duration((field,), text):
+        raise ValueError(f"{field}: {finding.message}; {finding.remedy}")
+    return checked(field, round(min(1000 * seconds(text), _MAX_MILLISECONDS + 1)), 1, _MAX_MILLISECONDS)

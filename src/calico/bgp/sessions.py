@@ -39,9 +39,8 @@ from calico.model import selector
 from calico.model.address import AddressError, Cidr, Family, parse_cidr
 from calico.model.bgp import BGPPeerSpec
 from calico.model.endpoint import WorkloadEndpoint
+from calico.model.kubernetes import NAMESPACE_LABEL
 from calico.model.numbers import MAX_PORT
-
-NAMESPACE_LABEL: Final = "projectcalico.org/namespace"
 
 _PREFIX: Final[Mapping[SessionType, str]] = {
     "NodeMesh": "Mesh",
@@ -206,7 +205,7 @@ class _Sessions:
         matches = selector.parse(spec.local_workload_selector).matches
         for place in sorted(self._facts.workloads):
             workload = self._facts.workloads[place]
-            labels = {NAMESPACE_LABEL: place[0], **workload.metadata.labels}
+            labels = {**workload.metadata.labels, NAMESPACE_LABEL: place[0]}
             if workload.spec.node == self._own.name and matches(labels):
                 yield from self._workload(name, spec, type_, workload, number)
 
@@ -225,7 +224,7 @@ class _Sessions:
                 session,
                 name=WORKLOAD_PREFIX + re.sub(r"[.:]", "_", address.address),
                 description=f"{type_} workload {workload.metadata.name}",
-                source=parse_speaker(source),
+                source=_source(field, source, address.family),
                 direct=False,
                 bfd="",
                 next_hop="Self",
@@ -280,6 +279,13 @@ def _check(spec: BGPPeerSpec) -> None:
         raise ValueError(f"{spec.peer_interface!r} is no name of an interface")
     if spec.reachable_by and not spec.peer_ip:
         raise ValueError("reachableBy goes with peerIP only")
+
+
+def _source(field: str, text: str, family: Family) -> Cidr:
+    address = parse_speaker(text)
+    if address.family != family:
+        raise ValueError(f"{field} is {text}, which is no IPv{family} address")
+    return address
 
 
 def _bfd(spec: BGPPeerSpec) -> Bfd:

@@ -20,7 +20,8 @@ from calico.model.numbers import as_number
 OPERATIONS: Final = 10
 PREPENDED: Final = 10
 
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.*-]{1,15}")
+INTERFACES: Final = re.compile(r"[A-Za-z0-9_.*-]{1,15}")
+"""A pattern for names of interfaces."""
 
 
 def bgp_filter(resource: BGPFilter) -> Findings:
@@ -61,7 +62,7 @@ def _rule(path: Path, rule: FilterRule, family: Family) -> Findings:
                 (*path, "cidr"), "lengths are those of prefixes within one", "add it, or remove prefixLength"
             )
         yield from _lengths((*path, "prefixLength"), rule.prefix_length, WIDTH[family])
-    if rule.interface and _INTERFACE.fullmatch(rule.interface) is None:
+    if rule.interface and INTERFACES.fullmatch(rule.interface) is None:
         yield Finding(
             (*path, "interface"),
             f"{rule.interface!r} is no pattern for interfaces",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from calico.bgp.bird import render
 from calico.model.bfd import BFDConfiguration, BFDConfigurationSpec, BFDInterface
 from calico.model.bgp import BGPPassword, SecretKeyRef
-from calico.model.resource import Metadata
+from calico.model.resource import Metadata, Resource
 from support.speakers import configuration, node, peer, pool, route_filter, speaker
 
 BIRD = shutil.which("bird", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
@@ -62,6 +62,46 @@ def test_session_without_its_password_stays_down() -> None:
     assert 'password "s3cret!";' in known
     assert "disabled;" not in known
     assert "disabled;" in render(planned, passwords={SECRET: 'quo"te'})
+
+
+@pytest.mark.parametrize(
+    ("world", "sessions"),
+    [
+        ((peer("rack", peer_ip="10.0.0.254", as_number=65001, password=BGPPassword()),), 1),
+        ((B, configuration(node_mesh_password=BGPPassword())), 2),
+    ],
+)
+def test_password_that_is_kept_nowhere_is_missing(world: tuple[Resource, ...], sessions: int) -> None:
+    """A password without a reference was wanted all the same: the sessions stay down."""
+    assert render(speaker("a", A, *world)).count("  disabled;") == sessions
+
+
+@needs_bird
+def test_longest_names_are_symbols(tmp_path: Path) -> None:
+    """The longest address with the longest port, and filters with names of any length, are not too long for BIRD."""
+    address = ":".join(["2001", *["1234"] * 7])
+    filters = ("x" * 45, "x" * 46, "x" * 253)
+    peers = [
+        peer(f"p{port}", peer_ip=f"[{address}]:{port}", as_number=65001, filters=list(filters))
+        for port in (65534, 65535)
+    ]
+
+    text = render(speaker("a", A, *peers, *map(route_filter, filters)))
+
+    assert text.count("\nprotocol bgp ") == 2
+    assert accepted(text, tmp_path) == ""
+
+
+@needs_bird
+@pytest.mark.parametrize("password", ["a'b#;{}\\", "}; /* x", "\u00e9" * 40, "x" * 80])
+def test_odd_passwords_are_said_as_they_are(tmp_path: Path, password: str) -> None:
+    """What is not left out is nothing special within quotes."""
+    rack = peer("rack", peer_ip="10.0.0.254", as_number=65001, password=BGPPassword(secret_key_ref=SECRET))
+
+    text = render(speaker("a", A, rack), passwords={SECRET: password})
+
+    assert f'  password "{password}";\n' in text
+    assert accepted(text, tmp_path) == ""
 
 
 def test_text_of_others_cannot_break_out() -> None:
@@ -138,6 +178,7 @@ ADDRESSES = st.sampled_from(
         "10.0.0.1",
         "10.0.0.9",
         "10.0.0.9:1790",
+        "[2001:1234:1234:1234:1234:1234:1234:1234]:65535",
         "0.0.0.0",
         "224.0.0.1",
         "127.0.0.1",
@@ -164,7 +205,7 @@ PEERS = st.fixed_dictionaries(
         "num_allowed_local_as_numbers": NUMBERS,
         "ttl_security": st.sampled_from([-1, 0, 1, 254, 255, 256]),
         "reachable_by": ADDRESSES,
-        "password": st.just(BGPPassword(secret_key_ref=SECRET)),
+        "password": st.sampled_from([BGPPassword(secret_key_ref=SECRET), BGPPassword()]),
         "failure_detection_mode": st.just("BFDIfDirectlyConnected"),
         "filters": st.lists(st.sampled_from(["f", "g.h-i", "x" * 60, "\u00fc", 'a"b', ""]), max_size=3),
     },

@@ -17,6 +17,8 @@ from support.speakers import configuration, node, peer, pool, route_filter, sess
 
 BIRD = shutil.which("bird", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 HERE = node("a", "10.0.0.1", "fd00::1")
+TWO_THINGS = {"addCommunity": {"value": "1:2"}, "setPriority": {"value": 1}}
+BACKWARDS = {"cidr": "10.0.0.0/8", "matchOperator": "NotIn", "prefixLength": {"min": 28, "max": 24}}
 RACK = {"peer_ip": "10.0.0.254", "as_number": 65001}
 
 
@@ -140,6 +142,11 @@ def test_a_changed_filter_leaves_the_protocol_as_it_is() -> None:
         ({"importV4": [{"action": "Accept", "operations": [{}]}]}, "an operation needs"),
         ({"importV4": [{"action": "Reject", "operations": [{}]}]}, "go with Accept only"),
         ({"importV4": [{"action": "Accept", "priority": 0}]}, "priority is 0"),
+        ({"importV4": [{"action": "Accept", "interface": 'eth"0'}]}, "no pattern for interfaces"),
+        ({"importV4": [{"action": "Accept", "interface": "eth0\n"}]}, "no pattern for interfaces"),
+        ({"importV4": [{"action": "Accept", "interface": '" then accept; if ifname ~ "'}]}, "no pattern"),
+        ({"importV4": [{"action": "Accept", "operations": [TWO_THINGS]}]}, "only one thing"),
+        ({"exportV4": [{"action": "Accept", **BACKWARDS}]}, "more than max"),
     ],
 )
 def test_a_filter_that_is_not_understood_lets_nothing_pass(rules: dict[str, Any] | None, reason: str) -> None:

@@ -391,6 +391,14 @@ def test_bad_default_configuration_falls_back() -> None:
     assert [problem.subject for problem in planned.problems] == ["BGPConfiguration/default"]
 
 
+def test_one_bad_setting_leaves_the_others() -> None:
+    """A time that makes no sense does not make the node speak for another AS."""
+    planned = speaker("a", A, B, configuration(as_number=65009, node_mesh_max_restart_time="1.5s"))
+
+    assert planned.local_as == 65009
+    assert [problem.subject for problem in planned.problems] == ["BGPConfiguration/default"]
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1m30s", 90), ("2m", 120), ("1h0m1s", 3601)])
 def test_durations_are_whole_seconds(text: str, seconds: int) -> None:
     """Durations are read as Go writes them."""

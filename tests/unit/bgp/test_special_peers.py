@@ -88,6 +88,9 @@ def test_timing_of_bfd_comes_from_the_configurations_that_select_the_node() -> N
         BFDInterface(match_pattern="*", minimum_recv_interval="soon"),
         BFDInterface(match_pattern="*", minimum_send_interval="0s"),
         BFDInterface(match_pattern="*", idle_send_interval="9999m"),
+        BFDInterface(match_pattern="*", idle_send_interval="2h"),
+        BFDInterface(match_pattern="*", idle_send_interval="9" * 400 + "s"),
+        BFDInterface(match_pattern="*", idle_send_interval="1s "),
         BFDInterface(match_pattern="*", multiplier=256),
     ],
 )
@@ -99,6 +102,19 @@ def test_bfd_that_makes_no_sense_is_said(interface: BFDInterface) -> None:
 
     assert planned.bfd == (DEFAULT_BFD,)
     assert [problem.subject for problem in planned.problems] == ["BFDConfiguration/odd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("300ms", 300), ("1m0.5s", 60500), ("1h", 3_600_000), ("2000us", 2), ("2000µs", 2), ("5000000ns", 5)],
+)
+def test_timing_of_bfd_is_any_duration(text: str, milliseconds: int) -> None:
+    """What ``calicoctl apply`` takes for a duration is one."""
+    watched = peer("p", peer_ip="10.0.0.254", as_number=1, failure_detection_mode="BFDIfDirectlyConnected")
+
+    planned = speaker("a", A, watched, bfd("odd", "all()", BFDInterface(idle_send_interval=text)))
+
+    assert (planned.bfd[0].idle, planned.problems) == (milliseconds, ())
 
 
 def test_router_behind_an_interface() -> None:
@@ -172,6 +188,27 @@ def test_workloads_of_one_namespace_are_selected() -> None:
         "Mesh_10_0_0_3",
     ]
     assert names(speaker("c", *world)) == ["Mesh_10_0_0_1"]
+
+
+def test_namespace_of_a_workload_cannot_be_forged() -> None:
+    """A label that says another namespace does not make a workload a peer that was meant there."""
+    ours = configuration(local_workload_peering_ipv4="169.254.2.1")
+    one = peer("one", local_workload_selector="projectcalico.org/namespace == 'infra'", as_number=65200)
+    forged = workload("r", "a", "10.65.0.5/32", **{"projectcalico.org/namespace": "infra"})
+
+    assert names(speaker("a", A, ours, one, forged)) == []
+
+
+def test_workload_peering_needs_an_address_of_the_same_family() -> None:
+    """BIRD would refuse everything for it, so the peer is left out."""
+    ours = configuration(local_workload_peering_ipv4="fd00:169::1")
+    one = peer("one", local_workload_selector="all()", as_number=65200)
+
+    planned = speaker("a", A, ours, one, workload("r", "a", "10.65.0.5/32"))
+
+    assert names(planned) == []
+    [problem] = planned.problems
+    assert "localWorkloadPeeringIPV4 is fd00:169::1" in problem.message
 
 
 def test_workload_peering_needs_an_address_of_ours() -> None:
