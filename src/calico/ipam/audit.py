@@ -2,7 +2,7 @@
 
 In:   ``picture.Picture``.
 Out:  ``Audit``: each allocation with who uses it, each handle without addresses, all that is wrong, by class.
-Next: ``cli.ipam_check`` prints it; ``ipam.report`` writes it to a file, by which ``ipam.leaks`` says what may be freed.
+Next: ``cli.ipam_check`` prints it; ``ipam.report`` writes it to a file, and says by several of those what may be freed.
 
 The classes are those of Calico's own check (behaviour reference 8.4), and those that it lacks: addresses that stand in
 two blocks, counts that differ, blocks that contradict themselves, claims that contradict blocks. A hundred thousand

@@ -6,7 +6,8 @@ Next: ``agent.collecting`` runs it in every agent.
 
 Whose key stands under a lease collects, and the others watch that key: when its owner dies the lease ends and one of
 them is next. A term begins without a memory, so everything has to be seen anew, twice. That two might collect at once
-for a moment does no harm: each write is over exactly what was judged.
+for a moment does no harm: each write is over exactly what was judged. Who comes to life writes none of that, so right
+before addresses are freed all that was written since the picture is looked at once more.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from typing import Any, Final
 import msgspec
 
 from calico.datastore.access import STATUS
-from calico.datastore.api import Conflict, Denied, LeaseGone, Store, StoreError, TooOld
+from calico.datastore.api import Conflict, Denied, Entry, LeaseGone, Store, StoreError, TooOld
 from calico.ipam.deeds import do, free
 from calico.ipam.errors import IPAMError
-from calico.ipam.evidence import PREFIXES, Evidence, evidence
-from calico.ipam.reclaim import Due, Free, Memory, observe
+from calico.ipam.evidence import PREFIXES, SIGNS, Evidence, evidence
+from calico.ipam.reclaim import Due, Free, Memory, is_contradicted, observe
 
 PATH: Final = f"{STATUS}address-collector"
 """Where it stands who collects."""
@@ -231,7 +232,7 @@ class Collector:
         self._doubt, self._grace = seen.doubt, seen.grace
         today = datetime.fromtimestamp(self._clock() / 1e9, UTC)
         due, remembered = await asyncio.to_thread(observe, seen, memory, self._steady(), today)
-        await self._do(due[:BATCH])
+        await self._do(due[:BATCH], seen.picture.revision)
         self._memory = remembered
         self._swept = self._moment()
         if len(due) > BATCH:
@@ -246,12 +247,28 @@ class Collector:
             entries += (await self._store.list(prefix, revision=first.revision)).entries
         return await asyncio.to_thread(evidence, first.revision, entries)
 
-    async def _do(self, due: Sequence[Due]) -> None:
-        frees = [each for each in due if isinstance(each.deed, Free)]
+    async def _newer(self, revision: int) -> Evidence:
+        """What was written since ``revision`` that may speak for somebody's life."""
+        newer: list[Entry] = []
+        for prefix in SIGNS:
+            newer += (
+                entry for entry in (await self._store.list(prefix)).entries if entry.revision > revision
+            )
+        return await asyncio.to_thread(evidence, revision, newer)
+
+    async def _do(self, due: Sequence[Due], revision: int) -> None:
+        """Do what is due by the picture of ``revision``."""
+        frees = [(deed, reason) for deed, reason in due if isinstance(deed, Free)]
         for start in range(0, len(frees), TOGETHER):
+            newer = await self._newer(revision)  # nobody who comes to life writes the records that are judged
+            still = [
+                Due(deed, reason)
+                for deed, reason in frees[start : start + TOGETHER]
+                if not is_contradicted(deed, newer)
+            ]
             self._in_office()
             try:
-                done = await free(self._store, frees[start : start + TOGETHER], clock=self._clock)
+                done = await free(self._store, still, clock=self._clock)
             except IPAMError as error:
                 log.warning("addresses that were left behind could not be released: %s", error)
                 continue

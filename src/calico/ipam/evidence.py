@@ -19,15 +19,14 @@ from typing import Any, Final
 import msgspec
 
 from calico.datastore.api import Entry
-from calico.datastore.lock import CLUSTER
 from calico.ipam import picture as pictures
 from calico.ipam.audit import contradictions
 from calico.ipam.picture import Picture, address_text
 from calico.model import codec
-from calico.model.address import AddressError, Cidr, parse_cidr
+from calico.model.address import AddressError
 from calico.model.cluster import KubeControllersConfiguration
 from calico.model.errors import ModelError
-from calico.model.keys import Key, kind_prefix, parse_path
+from calico.model.keys import IPAM, Key, kind_prefix, parse_path
 
 CONFIGURATION: Final = Key("KubeControllersConfiguration", "default")
 """What says how long an address without an owner waits."""
@@ -42,6 +41,9 @@ _ENDPOINTS: Final = kind_prefix("WorkloadEndpoint")
 _PODS: Final = kind_prefix("Pod")
 _SERVICES: Final = kind_prefix("Service")
 _BESIDE_THE_POINT: Final = (kind_prefix("IPPool"), kind_prefix("IPReservation"))
+SIGNS: Final = tuple(prefix for prefix in PREFIXES if prefix not in {IPAM, *_BESIDE_THE_POINT})
+"""Where what stands speaks for life, or for taking nothing: all but IPAM's own records."""
+
 _FINISHED: Final = ("Succeeded", "Failed")
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
@@ -62,8 +64,6 @@ class Evidence:
     """The workloads that exist, as ``ns/name``, and their containers; "" stands for one that any handle may be of."""
     hosts: set[str] = field(default_factory=set)
     """The hosts that exist: nodes, and where endpoints are."""
-    blocks: dict[Cidr, int] = field(default_factory=dict)
-    """The revisions of blocks."""
     claims: dict[Key, int] = field(default_factory=dict)
     """The revisions of claims."""
 
@@ -158,11 +158,8 @@ def _take(made: Evidence, entry: Entry) -> None:
         configuration = codec.decode(CONFIGURATION, entry.value, entry.revision)
         assert isinstance(configuration, KubeControllersConfiguration)
         made.grace = _grace(configuration)
-    elif path != CLUSTER.path and (key := parse_path(path)) is not None:
-        if key.kind == "IPAMBlock":
-            made.blocks[parse_cidr(key.name)] = entry.revision
-        elif key.kind == "BlockAffinity":
-            made.claims[key] = entry.revision
+    elif (key := parse_path(path)) is not None and key.kind == "BlockAffinity":
+        made.claims[key] = entry.revision
 
 
 def _endpoint(made: Evidence, namespace: str, spec: _EndpointSpec) -> None:

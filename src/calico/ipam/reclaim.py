@@ -54,6 +54,10 @@ class Free(NamedTuple):
     revision: int | None
     """The handle's record; None if it has none."""
     releases: tuple[Release, ...]
+    workloads: tuple[str, ...] = ()
+    """Whose they were, as ``ns/name``."""
+    hosts: tuple[str, ...] = ()
+    """Whose they were, or where those were, of hosts that are gone."""
 
 
 class Thaw(NamedTuple):
@@ -138,6 +142,20 @@ def observe(
     return tuple(due), {deed: memory.get(deed, now) for deed in found}
 
 
+def is_contradicted(deed: Free, newer: Evidence) -> bool:
+    """Whether what was written since a deed was judged, all of which is ``newer``, leaves it in doubt."""
+    return bool(
+        newer.doubt
+        or newer.grace <= 0
+        or any(
+            each.address.address in newer.used or each.address.address in newer.picture.uses
+            for each in deed.releases
+        )
+        or newer.workloads.keys() & deed.workloads
+        or newer.hosts.intersection(deed.hosts)
+    )
+
+
 def suspicions(evidence: Evidence, today: datetime) -> dict[Deed, Suspicion]:
     """All that one picture by itself calls for; nothing if it is in doubt, or nothing is to be collected."""
     if evidence.doubt or evidence.grace <= 0:
@@ -175,7 +193,10 @@ class _Verdict(NamedTuple):
     """Whether anybody here can judge."""
     dead: bool = False
     reason: str = ""
-    host_gone: bool = False
+    workload: str = ""
+    """Whose it was; empty if it was a host's."""
+    host: str = ""
+    """The host, if that is gone, too."""
 
 
 _UNKNOWN: Final = _Verdict(known=False)
@@ -195,7 +216,7 @@ def _verdict(evidence: Evidence, allocation: Allocation) -> _Verdict:
         if not host:
             return _UNKNOWN
         reason = f"it was node {host}'s {kind}, and that node is gone"
-        return _Verdict(known=True, dead=True, reason=reason, host_gone=True) if gone else _ALIVE
+        return _Verdict(known=True, dead=True, reason=reason, host=host) if gone else _ALIVE
     namespace, pod = values.get("namespace"), values.get("pod")
     if kind or values.get("service") or not namespace or not pod:
         return _UNKNOWN
@@ -208,7 +229,7 @@ def _verdict(evidence: Evidence, allocation: Allocation) -> _Verdict:
     )
     if gone:
         reason += f", as is node {host}"
-    return _Verdict(known=True, dead=True, reason=reason, host_gone=gone)
+    return _Verdict(known=True, dead=True, reason=reason, workload=name, host=host if gone else "")
 
 
 def _may_be_of(handle: str, containers: Iterable[str], name: str) -> bool:
@@ -223,9 +244,10 @@ def _leak(
 ) -> tuple[Free, Suspicion]:
     record = evidence.picture.handles.get(handle)
     releases = tuple(Release(parse_cidr(each.address), handle, each.sequence_number) for each in allocations)
-    gone = all(verdict.host_gone for verdict in verdicts)
-    wait = min(evidence.grace, GONE_GRACE) if gone else evidence.grace
-    deed = Free(handle, None if record is None else record.revision, releases)
+    workloads = sorted({verdict.workload for verdict in verdicts} - {""})
+    hosts = sorted({verdict.host for verdict in verdicts} - {""})
+    wait = min(evidence.grace, GONE_GRACE) if all(verdict.host for verdict in verdicts) else evidence.grace
+    deed = Free(handle, None if record is None else record.revision, releases, tuple(workloads), tuple(hosts))
     return deed, Suspicion("; ".join(sorted({verdict.reason for verdict in verdicts})), wait)
 
 

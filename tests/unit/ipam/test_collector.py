@@ -22,6 +22,9 @@ from calico.ipam.records import Records
 from calico.model.address import Cidr, parse_cidr
 from calico.model.ipam import BlockAffinity
 from calico.model.keys import Key
+from calico.model.kubernetes_kinds import Pod, Service
+from calico.model.node import NodeBGP
+from calico.model.resource import Metadata
 from support.ipam_pictures import Content, attribute, block, fill, sound
 from support.stores import STORES, World, run_in, until
 
@@ -147,6 +150,60 @@ def test_a_host_that_is_back_at_the_last_moment_keeps_its_blocks() -> None:
         await fill(store, sound().block(block(SMALL, "host:c")))
         await collected(store, meanwhile=Content().node("c"))
         assert list(await Records(store).affinities("host:c")) == [parse_cidr(SMALL)]
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        Content().workload("old", "b"),
+        Content().workload("new", "a", "10.65.0.4"),
+        Content().add(Pod(metadata=Metadata(name="old", namespace="shop"))),
+        Content().add(
+            Service(metadata=Metadata(name="x", namespace="shop"), spec={"externalIPs": ["10.65.0.4"]})
+        ),
+        Content().node("b", bgp=NodeBGP(ipv4_ipip_tunnel_addr="10.65.0.4")),
+        Content().add((Key("WorkloadEndpoint", "x", "shop"), b"{")),
+        Content().cluster(),
+    ],
+    ids=["its-endpoint", "another-has-it", "its-pod", "a-service", "a-node", "unreadable", "locked"],
+)
+def test_a_sign_of_life_at_the_last_moment_keeps_an_address(sign: Content) -> None:
+    """None of them writes a record of address management; so all are looked for once more, right before."""
+
+    async def test() -> None:
+        store = MemoryStore()
+        await fill(store, leaking())
+        await collected(store, meanwhile=sign)
+        assert len(await given(store, SMALL, "net.old")) == 1
+
+    asyncio.run(test())
+
+
+def test_a_host_that_is_back_at_the_last_moment_keeps_its_addresses() -> None:
+    """Also while its node does not name them; and what another one wrote meanwhile keeps nothing."""
+
+    async def test() -> None:
+        tunnel = attribute("ipip-tunnel-addr-c", node="c", type="ipipTunnelAddress")
+        for back, kept in (("c", 1), ("d", 0)):
+            store = MemoryStore()
+            await fill(store, sound().block(block(SMALL, "host:b", {0: tunnel})))
+            await collected(store, meanwhile=Content().node(back))
+            assert len(await given(store, SMALL, "ipip-tunnel-addr-c")) == kept
+
+    asyncio.run(test())
+
+
+def test_a_block_of_nobody_goes_only_if_it_is_empty() -> None:
+    """Whatever its sequence number says: another writer might not count."""
+
+    async def test() -> None:
+        store = MemoryStore()
+        await fill(store, sound().block(block(SMALL, None)))
+        living = Content().block(block(SMALL, None, {0: OLD})).workload("old", "b", "10.65.0.4")
+        await collected(store, meanwhile=living)
+        assert len(await given(store, SMALL, "net.old")) == 1
 
     asyncio.run(test())
 

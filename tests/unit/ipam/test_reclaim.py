@@ -87,7 +87,7 @@ def test_an_address_whose_workload_is_gone() -> None:
     content = leaking()
     revision = content.entries[Key("IPAMHandle", "net.old").path].revision
     release = Release(parse_cidr("10.65.0.4"), "net.old", SEQUENCE)
-    assert called_for(content) == {Free("net.old", revision, (release,))}
+    assert called_for(content) == {Free("net.old", revision, (release,), ("shop/old",))}
 
 
 @pytest.mark.parametrize(
@@ -326,6 +326,19 @@ def test_what_a_gone_host_had_waits_less() -> None:
     assert [type(each.deed) for each in due] == [Free, GiveUp]
 
 
+def test_the_shorter_time_begins_when_the_host_is_first_seen_gone() -> None:
+    """A node that is missing for a moment does not make an address due that waited for its workload until then."""
+    content = leaking(attribute("net.x", pod="x", namespace="shop", node="c"), "host:a")
+    there = Content()
+    there.entries |= content.entries
+    _, memory = observe(seen(there.node("c")), {}, 0, TODAY)
+    due, memory = observe(seen(content), memory, 100, TODAY)
+    assert due == ()
+    assert observe(seen(content), memory, 99 + GONE_GRACE, TODAY)[0] == ()
+    (due,) = observe(seen(content), memory, 100 + GONE_GRACE, TODAY)[0]
+    assert due.deed.hosts == ("c",)
+
+
 def test_the_time_is_configured() -> None:
     """15 minutes if it is not; with 0 nothing is ever collected."""
     assert seen(leaking()).grace == seen(leaking().add(grace(None))).grace == 15 * 60
@@ -377,8 +390,8 @@ def content_of(moment) -> Content:
             if number <= each < number + 4
         }
         numbers = {
-            str(each - number): moment["given"][each][2]
-            for each in moment["given"]
+            str(each - number): again * len(HOSTS) + HOSTS.index(node)  # to another node it is given anew
+            for each, (_, node, again) in moment["given"].items()
             if number <= each < number + 4
         }
         made = block(cidr, f"host:{host}", held)
