@@ -8,10 +8,9 @@ Next: ``bgp.sessions`` plans who talks to whom.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, ip_address
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from calico.bgp.speaker import BGP_PORT, NORMAL_PRIORITY, Problem
 from calico.model import selector
@@ -20,6 +19,8 @@ from calico.model.bgp import DEFAULT_AS, BGPConfiguration, BGPConfigurationSpec,
 from calico.model.bgp_validation import MAX_PRIORITY
 from calico.model.node import Node
 from calico.model.numbers import MAX_PORT, as_number
+
+_T = TypeVar("_T")
 
 MAX_KEEPALIVE: Final = 21845
 """Seconds; a third of the longest hold time that the protocol's field holds (RFC 4271)."""
@@ -102,15 +103,11 @@ class Settings:
         default = self.default = self._spec("default")
         self.mesh = default.node_to_node_mesh_enabled is not False
         self.mesh_password = secret_of(default.node_mesh_password)
-        self.mesh_restart_time: int | None = None
-        self.default_as = DEFAULT_AS
-        with self._noting():
-            self.mesh_restart_time = parse_seconds(
-                "nodeMeshMaxRestartTime", default.node_mesh_max_restart_time, MAX_RESTART
-            )
-        with self._noting():
-            if default.as_number is not None:
-                self.default_as = parse_as(default.as_number)
+        restart_time, number = default.node_mesh_max_restart_time, default.as_number
+        self.mesh_restart_time = self._read(
+            lambda: parse_seconds("nodeMeshMaxRestartTime", restart_time, MAX_RESTART), None
+        )
+        self.default_as = self._read(lambda: DEFAULT_AS if number is None else parse_as(number), DEFAULT_AS)
 
     def of(self, node: str, field: str) -> Any:
         """A setting of ``node``: its own configuration's, else the default's, else None."""
@@ -130,19 +127,16 @@ class Settings:
     def priority(self, node: str, family: Family) -> int:
         """The priority of ordinary routes of ``family`` on ``node``; a setting that makes no sense is a problem."""
         field = f"ipv{family}NormalRoutePriority"
-        wanted = self.of(node, f"ipv{family}_normal_route_priority") or NORMAL_PRIORITY
-        priority = NORMAL_PRIORITY
-        with self._noting():
-            priority = checked(field, wanted, 1, MAX_PRIORITY)
-        return priority
+        priority = self.of(node, f"ipv{family}_normal_route_priority") or NORMAL_PRIORITY
+        return self._read(lambda: checked(field, priority, 1, MAX_PRIORITY), NORMAL_PRIORITY)
 
-    @contextmanager
-    def _noting(self) -> Generator[None, None, None]:
-        """A setting that makes no sense is a problem, and all others count."""
+    def _read(self, setting: Callable[[], _T], otherwise: _T) -> _T:
+        """A setting; one that makes no sense is a problem, ``otherwise`` counts, and so do all others."""
         try:
-            yield
+            return setting()
         except ValueError as error:
             self.problems.append(Problem("BGPConfiguration/default", str(error)))
+            return otherwise
 
     def _spec(self, name: str) -> BGPConfigurationSpec:
         configuration = self._configurations.get(name)
