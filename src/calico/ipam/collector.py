@@ -29,7 +29,8 @@ from calico.datastore.api import Conflict, Denied, Entry, LeaseGone, Store, Stor
 from calico.ipam.deeds import do, free
 from calico.ipam.errors import IPAMError
 from calico.ipam.evidence import PREFIXES, SIGNS, Evidence, evidence
-from calico.ipam.reclaim import Due, Free, Memory, is_contradicted, observe
+from calico.ipam.picture import at_one_moment
+from calico.ipam.reclaim import Deed, Due, Free, Memory, is_contradicted, observe
 
 PATH: Final = f"{STATUS}address-collector"
 """Where it stands who collects."""
@@ -232,8 +233,8 @@ class Collector:
         self._doubt, self._grace = seen.doubt, seen.grace
         today = datetime.fromtimestamp(self._clock() / 1e9, UTC)
         due, remembered = await asyncio.to_thread(observe, seen, memory, self._steady(), today)
-        await self._do(due[:BATCH], seen.picture.revision)
-        self._memory = remembered
+        contradicted = await self._do(due[:BATCH], seen.picture.revision)
+        self._memory = {deed: since for deed, since in remembered.items() if deed not in contradicted}
         self._swept = self._moment()
         if len(due) > BATCH:
             return 0.0
@@ -241,11 +242,7 @@ class Collector:
 
     async def _look(self) -> Evidence:
         """All that is to be known, as it is at one moment."""
-        first = await self._store.list(PREFIXES[0])
-        entries = [*first.entries]
-        for prefix in PREFIXES[1:]:
-            entries += (await self._store.list(prefix, revision=first.revision)).entries
-        return await asyncio.to_thread(evidence, first.revision, entries)
+        return await asyncio.to_thread(evidence, *await at_one_moment(self._store, PREFIXES))
 
     async def _newer(self, revision: int) -> Evidence:
         """What was written since ``revision`` that may speak for somebody's life."""
@@ -256,16 +253,15 @@ class Collector:
             )
         return await asyncio.to_thread(evidence, revision, newer)
 
-    async def _do(self, due: Sequence[Due], revision: int) -> None:
-        """Do what is due by the picture of ``revision``."""
+    async def _do(self, due: Sequence[Due], revision: int) -> set[Deed]:
+        """Do what is due by the picture of ``revision``, but for what has been contradicted since: the result."""
+        contradicted: set[Deed] = set()
         frees = [(deed, reason) for deed, reason in due if isinstance(deed, Free)]
         for start in range(0, len(frees), TOGETHER):
             newer = await self._newer(revision)  # nobody who comes to life writes the records that are judged
-            still = [
-                Due(deed, reason)
-                for deed, reason in frees[start : start + TOGETHER]
-                if not is_contradicted(deed, newer)
-            ]
+            batch = frees[start : start + TOGETHER]
+            contradicted |= {deed for deed, _ in batch if is_contradicted(deed, newer)}
+            still = [Due(deed, reason) for deed, reason in batch if deed not in contradicted]
             self._in_office()
             try:
                 done = await free(self._store, still, clock=self._clock)
@@ -289,6 +285,7 @@ class Collector:
                 continue
             if said:
                 self._note(type(deed).__name__, said, reason)
+        return contradicted
 
     def _in_office(self) -> None:
         if self._lease is not None and self._steady() >= self._until:

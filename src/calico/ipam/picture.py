@@ -10,7 +10,8 @@ passed over in silence: an endpoint that cannot be read may use an address that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -92,18 +93,19 @@ class Picture:
 
 async def read(store: Store) -> Picture:
     """The picture of ``store`` as it is at one moment. StoreError where the store cannot be read."""
-    for attempt in range(_READINGS):
-        first = await store.list(PREFIXES[0])
-        entries = [*first.entries]
-        try:
-            for prefix in PREFIXES[1:]:
-                entries += (await store.list(prefix, revision=first.revision)).entries
-        except TooOld:
-            if attempt == _READINGS - 1:
-                raise
-            continue
-        return picture(first.revision, entries)
-    raise AssertionError("the last attempt returns or raises")
+    for _ in range(_READINGS - 1):
+        with suppress(TooOld):
+            return picture(*await at_one_moment(store, PREFIXES))
+    return picture(*await at_one_moment(store, PREFIXES))
+
+
+async def at_one_moment(store: Store, prefixes: Sequence[str]) -> tuple[int, list[Entry]]:
+    """A revision, and all that stands under ``prefixes`` as it was then. TooOld if the store forgets it meanwhile."""
+    first = await store.list(prefixes[0])
+    entries = [*first.entries]
+    for prefix in prefixes[1:]:
+        entries += (await store.list(prefix, revision=first.revision)).entries
+    return first.revision, entries
 
 
 def picture(revision: int, entries: Iterable[Entry]) -> Picture:

@@ -46,9 +46,9 @@ def leaking() -> Content:
     return sound().block(block(SMALL, "host:b", {0: OLD}))
 
 
-async def collected(store: Store, *, meanwhile: Content | None = None) -> Collector:
+async def collected(store: Store, *, meanwhile: Content | None = None, time: Time | None = None) -> Collector:
     """A collector that has seen the same twice, after the time; ``meanwhile`` is written after its last look."""
-    time = Time()
+    time = time or Time()
     collector = Collector(store, "a", steady=time)
     await collector.sweep()
     time.now = GRACE
@@ -177,6 +177,28 @@ def test_a_sign_of_life_at_the_last_moment_keeps_an_address(sign: Content) -> No
         await fill(store, leaking())
         await collected(store, meanwhile=sign)
         assert len(await given(store, SMALL, "net.old")) == 1
+
+    asyncio.run(test())
+
+
+def test_a_sign_of_life_at_the_last_moment_begins_the_time_anew() -> None:
+    """Also if it is gone again before the next picture."""
+
+    async def test() -> None:
+        store, time = MemoryStore(), Time()
+        await fill(store, leaking())
+        sign = Content().workload("old", "b", "10.65.0.4")
+        collector = await collected(store, meanwhile=sign, time=time)
+        for path in sign.entries:
+            await store.delete(path, revision=None)
+        collector._look = Collector._look.__get__(collector)  # type: ignore[method-assign]
+        for now in (GRACE + 1, 2 * GRACE):
+            time.now = now
+            await collector.sweep()
+            assert len(await given(store, SMALL, "net.old")) == 1
+        time.now = 2 * GRACE + 1
+        await collector.sweep()
+        assert await given(store, SMALL, "net.old") == ()
 
     asyncio.run(test())
 
