@@ -50,6 +50,11 @@ class Paths(NamedTuple):
         return self.config / "felix.cfg"
 
     @property
+    def secrets(self) -> Path:
+        """Passwords of BGP sessions: a directory for each secret, a file for each of its keys."""
+        return self.config / "secrets"
+
+    @property
     def labs(self) -> Path:
         """One directory for each lab of this machine."""
         return self.run / "lab"

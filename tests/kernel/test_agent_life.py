@@ -163,6 +163,35 @@ def test_an_agent_waits_for_its_store_and_makes_none(single: Host) -> None:
     eventually(lambda: single.status()["programmed"], within=30, what="programmed")
 
 
+def test_bgp_has_its_passwords_and_router_id_from_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CALICO_ROUTER_ID and the secrets under CALICO_CONFIG_DIR reach BIRD; without its password a session stays down."""
+    monkeypatch.setenv("CALICO_ROUTER_ID", "192.0.2.7")
+    with (
+        namespaces(f"t-agent-e-{os.getpid()}") as (inside,),
+        Host(inside, "one", tmp_path, bgp=True) as host,
+    ):
+        secret = host.run_dir / "secrets" / "bgp" / "rack"
+        secret.parent.mkdir(parents=True)
+        rack = peer("rack", "10.0.0.254").replace(
+            "asNumber", "password: {secretKeyRef: {name: bgp, key: rack}}, asNumber"
+        )
+        Cloud(tmp_path).apply(node("one", 1) + rack)
+        try:
+            host.start()
+            told = host.run_dir / "bird.conf"
+            assert "router id 192.0.2.7;" in told.read_text()
+            assert "  disabled;" in told.read_text()
+            assert str(secret) in " ".join(host.status()["problems"])
+            secret.touch(0o600)
+            secret.write_text("s3cret")
+            eventually(lambda: '  password "s3cret";' in told.read_text(), what="the password is used")
+        finally:
+            host.__exit__()
+            end_bird(host)
+
+
 def test_a_start_without_the_store_leaves_everything_as_it_was(tmp_path: Path) -> None:
     """The store's file is missing at a restart: open paths lose no packet, closed ones stay closed."""
     mark = os.getpid()

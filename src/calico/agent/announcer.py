@@ -31,7 +31,10 @@ GAP: Final = 0.2
 
 
 class Announcer:
-    """Keeps one host's BIRD at what the facts want, from the first complete picture on."""
+    """Keeps one host's BIRD at what the facts want, from the first complete picture on.
+
+    ``passwords`` is the directory of ``bgp.secrets``, ``router_id`` what ``bgp.facts`` says of it.
+    """
 
     def __init__(
         self,
@@ -39,11 +42,12 @@ class Announcer:
         bird: Bird,
         interface_prefix: tuple[str, ...],
         *,
-        passwords: Path = secrets.DIRECTORY,
+        passwords: Path,
+        router_id: str = "",
     ) -> None:
         self._node = node
         self._bird = bird
-        self._routing = Routing(node, interface_prefix)
+        self._routing = Routing(node, interface_prefix, router_id=router_id)
         self._passwords = passwords
         self._secrets = secrets.Secrets({}, {})
         self._in_sync = asyncio.Event()

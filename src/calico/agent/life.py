@@ -15,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -59,6 +60,10 @@ class Circumstances(NamedTuple):
     datastore: Datastore
     backend: Callable[[], Backend]
     bird: Bird | None
+    secrets: Path
+    """Where the passwords of BGP sessions are."""
+    router_id: str
+    """What BGP should call this node: an IPv4 address, "hash", or "" for its own address."""
     local: Sequence[Source]
     """The settings of the environment and the file, strongest first."""
     severity: Callable[[str], None]
@@ -96,7 +101,7 @@ class Life:
             routes=Routes(settings),
             links=Links(settings),
             sysctls=Sysctls(),
-            announcer=Announcer(node, bird, settings.interface_prefix) if bird else None,
+            announcer=self._make_announcer(bird) if bird else None,
             others=Others(
                 self._backend.name,
                 settings.interface_prefix,
@@ -104,6 +109,16 @@ class Life:
             ),
         )
         return Loop(node, parts, settings)
+
+    def _make_announcer(self, bird: Bird) -> Announcer:
+        around = self._around
+        return Announcer(
+            around.node,
+            bird,
+            self._settings.interface_prefix,
+            passwords=around.secrets,
+            router_id=around.router_id,
+        )
 
     @property
     def programmed(self) -> bool:

@@ -152,6 +152,8 @@ async def _agent(node: str, configuration: Configuration) -> None:
         datastore=configuration.store,
         backend=lambda: make_backend(configuration.backend, paths),
         bird=bird,
+        secrets=paths.secrets,
+        router_id=configuration.environment.get("CALICO_ROUTER_ID", ""),
         local=local_sources(paths, configuration.environment),
         severity=_ignore if configuration.log_level else _log_from,
         remove_former=lambda kept: remove_former(paths, kept),

@@ -18,7 +18,6 @@ from typing import Final, NamedTuple
 
 from calico.model.bgp import SecretKeyRef
 
-DIRECTORY: Final = Path("/etc/calico/secrets")
 LONGEST: Final = 80
 """Bytes; the kernel takes no longer key for TCP MD5 (RFC 2385)."""
 
@@ -30,7 +29,7 @@ class Secrets(NamedTuple):
     missing: dict[SecretKeyRef, str]
 
 
-def read(references: Iterable[SecretKeyRef], directory: Path = DIRECTORY) -> Secrets:
+def read(references: Iterable[SecretKeyRef], directory: Path) -> Secrets:
     """The passwords that ``references`` name. Never raises."""
     known: dict[SecretKeyRef, str] = {}
     missing: dict[SecretKeyRef, str] = {}

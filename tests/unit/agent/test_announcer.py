@@ -44,7 +44,7 @@ class Speaker:
 
     def __init__(self) -> None:
         self.bird: Any = FakeBird()
-        self.announcer = Announcer("here", self.bird, ("cali",))
+        self.announcer = Announcer("here", self.bird, ("cali",), passwords=Path("/nowhere"))
 
     def tell(self, *resources: Resource) -> None:
         for resource in resources:
@@ -211,5 +211,22 @@ def test_password_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
             await asyncio.sleep(10)
             assert 'password "s3cret";' in speaker.bird.loaded
             assert speaker.announcer.problems == ()
+
+    clockwork.run(body())
+
+
+def test_router_id_as_the_host_wants_it() -> None:
+    """What the host says counts more than its address."""
+
+    async def body() -> None:
+        speaker = Speaker()
+        speaker.announcer = Announcer(
+            "here", speaker.bird, ("cali",), passwords=Path("/nowhere"), router_id="192.0.2.7"
+        )
+        async with speaker.running():
+            speaker.tell(HERE)
+            speaker.announcer.begin()
+            await asyncio.sleep(1)
+            assert "router id 192.0.2.7;" in speaker.bird.loaded
 
     clockwork.run(body())
