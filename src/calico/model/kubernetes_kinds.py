@@ -171,8 +171,8 @@ class Service(_Label, frozen=True, kw_only=True, tag=True):
         """Where there is no Kubernetes, nobody makes slices of it."""
         yield Finding(
             (),
-            "nothing follows from a Service alone: rules that name it go by its EndpointSlices",
-            "apply those, too, each with the label kubernetes.io/service-name",
+            "nobody makes its EndpointSlices, by which rules that name it go, and BGP with externalTrafficPolicy: Local",
+            "apply them, too, each with the label kubernetes.io/service-name",
         )
 
 

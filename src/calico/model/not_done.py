@@ -30,6 +30,8 @@ _NOT_OF_BGP: Final = {
     "logSeverityScreen": "BIRD logs everything that it has to say",
 }
 """What of a BGP configuration has no effect, and what is the case instead."""
+_BIRD_INSTALLS: Final = {"Enabled", "EnabledNoEncapOnly"}
+"""What ``programClusterRoutes`` may say and be right: no route here has an encapsulation."""
 
 
 def policy(spec: PolicySpec) -> Findings:
@@ -115,7 +117,7 @@ def bgp_configuration(spec: BGPConfigurationSpec) -> Findings:
     """What BIRD is not told."""
     given = to_builtins(spec)
     for field, instead in _NOT_OF_BGP.items():
-        if field in given:
+        if field in given and given[field] not in _BIRD_INSTALLS:
             yield Finding(("spec", field), f"it is stored, but {instead}", "remove it, or do not rely on it")
 
 
