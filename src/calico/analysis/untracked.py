@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from calico.analysis.hidden import selected_by
-from calico.model.endpoint import ALL_INTERFACES, HostEndpoint
+from calico.model.endpoint import HostEndpoint, is_for_all
 from calico.model.errors import Finding, Findings, ModelError
 from calico.model.keys import Key, key_of
 from calico.model.policy import DEFAULT_ALLOW_PROFILE, GlobalNetworkPolicy
@@ -33,7 +33,7 @@ class Untracked:
             for each in known.values()
             if isinstance(each, GlobalNetworkPolicy) and each.spec.do_not_track
         ]
-        self._hosts = [each for each in known.values() if isinstance(each, HostEndpoint) and is_for_all(each)]
+        self._hosts = [each for each in known.values() if is_for_all(each)]
 
     def ignored(self, resource: Resource) -> Findings:
         """Where a policy is ignored, or which policies a host endpoint ignores."""
@@ -46,7 +46,7 @@ class Untracked:
                     "(interfaceName '*'): policy before connection tracking needs an interface of its own",
                     "add host endpoints that name their interfaces, or remove doNotTrack",
                 )
-        elif isinstance(resource, HostEndpoint) and is_for_all(resource):
+        elif is_for_all(resource):
             names = [each.metadata.name for each in self._policies if _selects(each, resource)]
             if names:
                 yield Finding(
@@ -54,11 +54,6 @@ class Untracked:
                     f"GlobalNetworkPolicy {_listed(names)} with doNotTrack has no effect on an endpoint for all interfaces",
                     "name the interface, or remove doNotTrack from the policy",
                 )
-
-
-def is_for_all(host: HostEndpoint) -> bool:
-    """Whether it is for all interfaces that have no endpoint of their own."""
-    return host.spec.interface_name == ALL_INTERFACES
 
 
 def _selects(policy: GlobalNetworkPolicy, host: HostEndpoint) -> bool:

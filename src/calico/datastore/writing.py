@@ -23,6 +23,7 @@ from calico.datastore.admission import NotAdmitted, admit, initialise, judge_own
 from calico.datastore.api import Conflict, Denied, Store, StoreError, Unavailable
 from calico.datastore.snapshot import Snapshot
 from calico.datastore.typed import ATTEMPTS, Resources, Stored, tier_of
+from calico.model.endpoint import is_for_all
 from calico.model.errors import ModelError
 from calico.model.keys import Key, key_of, kind_prefix
 from calico.model.policy import GlobalNetworkPolicy
@@ -204,12 +205,12 @@ class Batch:
     async def policy_around(self, wanted: Iterable[Resource]) -> list[Resource]:
         """The stored tiers and policies, for whoever judges those among ``wanted``; nothing if there are none.
 
-        With them host endpoints, where a policy is for those alone; and for a host endpoint the policies.
+        With them host endpoints, where a policy is for those alone; and for one for all interfaces the policies.
         """
         wanted = [*wanted]
         kinds: tuple[str, ...] = ("Tier", "NetworkPolicy", "GlobalNetworkPolicy")
         if not any(each.kind in kinds for each in wanted):
-            kinds = ("GlobalNetworkPolicy",) if any(each.kind == "HostEndpoint" for each in wanted) else ()
+            kinds = ("GlobalNetworkPolicy",) if any(map(is_for_all, wanted)) else ()
         elif any(isinstance(each, GlobalNetworkPolicy) and each.spec.do_not_track for each in wanted):
             kinds += ("HostEndpoint",)
         return [each for kind in kinds for each in await self.resources.list(kind, bad=lambda *_: None)]

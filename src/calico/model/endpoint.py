@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, TypeGuard
 
 from msgspec import field
 from msgspec.structs import replace
@@ -53,6 +53,11 @@ class HostEndpoint(Resource, frozen=True, kw_only=True, tag=True):
         from calico.model.endpoint_validation import host_endpoint
 
         return host_endpoint(self)
+
+
+def is_for_all(resource: Resource) -> TypeGuard[HostEndpoint]:
+    """Whether it is a host endpoint for all interfaces that have none of their own."""
+    return isinstance(resource, HostEndpoint) and resource.spec.interface_name == ALL_INTERFACES
 
 
 class WorkloadPort(Strict, frozen=True, kw_only=True, omit_defaults=False):
