@@ -7,7 +7,7 @@ Next: ``agent.collecting`` runs it in every agent.
 Whose key stands under a lease collects, and the others watch that key: when its owner dies the lease ends and one of
 them is next. A term begins without a memory, so everything has to be seen anew, twice. That two might collect at once
 for a moment does no harm: each write is over exactly what was judged. Who comes to life writes none of that, so right
-before addresses are freed all that was written since the picture is looked at once more.
+before anything is done all that was written since the picture is looked at once more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from calico.ipam.deeds import do, free
 from calico.ipam.errors import IPAMError
 from calico.ipam.evidence import PREFIXES, SIGNS, Evidence, evidence
 from calico.ipam.picture import at_one_moment
-from calico.ipam.reclaim import Deed, Due, Free, Memory, is_contradicted, observe
+from calico.ipam.reclaim import Deed, Due, Free, Memory, Repair, is_contradicted, observe
 
 PATH: Final = f"{STATUS}address-collector"
 """Where it stands who collects."""
@@ -52,7 +52,7 @@ BATCH: Final = 1000
 """How many deeds are done on the strength of one picture, at most; then the next is taken at once."""
 
 TOGETHER: Final = 50
-"""How many handles are released together."""
+"""How many deeds are done on the strength of one look for signs of life; of these, handles are released together."""
 
 REMEMBERED: Final = 20
 """How many of the latest deeds the report names."""
@@ -256,36 +256,41 @@ class Collector:
     async def _do(self, due: Sequence[Due], revision: int) -> set[Deed]:
         """Do what is due by the picture of ``revision``, but for what has been contradicted since: the result."""
         contradicted: set[Deed] = set()
-        frees = [(deed, reason) for deed, reason in due if isinstance(deed, Free)]
-        for start in range(0, len(frees), TOGETHER):
+        for start in range(0, len(due), TOGETHER):
             newer = await self._newer(revision)  # nobody who comes to life writes the records that are judged
-            batch = frees[start : start + TOGETHER]
+            batch = due[start : start + TOGETHER]
             contradicted |= {deed for deed, _ in batch if is_contradicted(deed, newer)}
-            still = [Due(deed, reason) for deed, reason in batch if deed not in contradicted]
-            self._in_office()
-            try:
-                done = await free(self._store, still, clock=self._clock)
-            except IPAMError as error:
-                log.warning("addresses that were left behind could not be released: %s", error)
-                continue
-            for what, reason in done:
-                self._note("Free", what, reason)
-        for deed, reason in due:
-            if isinstance(deed, Free):
-                continue
-            self._in_office()
-            try:
-                said = await do(self._store, deed, clock=self._clock)
-            except (
-                Conflict,
-                IPAMError,
-                Denied,
-            ) as error:  # mostly it moves: it is looked at again, from the start
-                log.debug("left as it is for now: %s", error)
-                continue
-            if said:
-                self._note(type(deed).__name__, said, reason)
+            still = [each for each in batch if each.deed not in contradicted]
+            if frees := [each for each in still if isinstance(each.deed, Free)]:
+                await self._free(frees)
+            for deed, reason in still:
+                if not isinstance(deed, Free):
+                    await self._repair(deed, reason)
         return contradicted
+
+    async def _free(self, due: Sequence[Due]) -> None:
+        self._in_office()
+        try:
+            done = await free(self._store, due, clock=self._clock)
+        except IPAMError as error:
+            log.warning("addresses that were left behind could not be released: %s", error)
+            return
+        for what, reason in done:
+            self._note("Free", what, reason)
+
+    async def _repair(self, deed: Repair, reason: str) -> None:
+        self._in_office()
+        try:
+            said = await do(self._store, deed, clock=self._clock)
+        except (
+            Conflict,
+            IPAMError,
+            Denied,
+        ) as error:  # mostly it moves: it is looked at again, from the start
+            log.debug("left as it is for now: %s", error)
+            return
+        if said:
+            self._note(type(deed).__name__, said, reason)
 
     def _in_office(self) -> None:
         if self._lease is not None and self._steady() >= self._until:

@@ -21,7 +21,7 @@ from calico.ipam.claims import release_claim, settle_claim
 from calico.ipam.errors import BadRecord
 from calico.ipam.facts import read_settings
 from calico.ipam.giving import thawed
-from calico.ipam.reclaim import Drop, Due, Free, GiveUp, Recount, Settle, Thaw
+from calico.ipam.reclaim import Drop, Due, Free, GiveUp, Recount, Repair, Settle, Thaw
 from calico.ipam.records import R, Records, Stored
 from calico.ipam.releasing import release
 from calico.model.ipam import IPAMBlock, IPAMHandle
@@ -44,7 +44,7 @@ async def free(store: Store, due: Sequence[Due], *, clock: Clock) -> list[tuple[
     return [(f"address {each.address}", reasons[each.address]) for each in released.freed]
 
 
-async def do(store: Store, deed: Thaw | Settle | GiveUp | Drop | Recount, *, clock: Clock) -> str:
+async def do(store: Store, deed: Repair, *, clock: Clock) -> str:
     """Do one of the other deeds; what was done, in words, empty if it is no longer called for.
 
     Conflict if somebody else writes at the same moment.

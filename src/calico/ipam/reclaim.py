@@ -101,7 +101,10 @@ class Recount(NamedTuple):
     """Where it counts more than that."""
 
 
-Deed: TypeAlias = Free | Thaw | Settle | GiveUp | Drop | Recount
+Repair: TypeAlias = Thaw | Settle | GiveUp | Drop | Recount
+"""What takes no address from anybody."""
+
+Deed: TypeAlias = Free | Repair
 
 ORDER: Final = (Free, Thaw, Settle, GiveUp, Drop, Recount)
 """In which order deeds are done: what is freed may leave a block empty."""
@@ -142,18 +145,22 @@ def observe(
     return tuple(due), {deed: memory.get(deed, now) for deed in found}
 
 
-def is_contradicted(deed: Free, newer: Evidence) -> bool:
+def is_contradicted(deed: Deed, newer: Evidence) -> bool:
     """Whether what was written since a deed was judged, all of which is ``newer``, leaves it in doubt."""
-    return bool(
-        newer.doubt
-        or newer.grace <= 0
-        or any(
-            each.address.address in newer.used or each.address.address in newer.picture.uses
-            for each in deed.releases
-        )
-        or newer.workloads.keys() & deed.workloads
-        or newer.hosts.intersection(deed.hosts)
-    )
+    if newer.doubt or newer.grace <= 0:
+        return True
+    match deed:
+        case Free(releases=releases, workloads=workloads, hosts=hosts):
+            addresses = {each.address.address for each in releases}
+            return bool(
+                addresses & (newer.used | newer.picture.uses.keys())
+                or newer.workloads.keys() & workloads
+                or newer.hosts.intersection(hosts)
+            )
+        case GiveUp(claim=claim):
+            return host_of(claim.namespace) in newer.hosts
+        case _:
+            return False
 
 
 def suspicions(evidence: Evidence, today: datetime) -> dict[Deed, Suspicion]:

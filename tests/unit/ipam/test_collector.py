@@ -142,13 +142,18 @@ def test_what_was_assigned_anew_at_the_last_moment_survives() -> None:
     asyncio.run(test())
 
 
-def test_a_host_that_is_back_at_the_last_moment_keeps_its_blocks() -> None:
-    """Its node is looked at once more before its claims go."""
+@pytest.mark.parametrize(
+    "sign",
+    [Content().node("c"), Content().workload("x", "c"), Content().cluster()],
+    ids=["node", "endpoint", "lock"],
+)
+def test_a_host_that_is_back_at_the_last_moment_keeps_its_blocks(sign: Content) -> None:
+    """Its node and its endpoints are looked for once more before its claims go; a lock keeps them, too."""
 
     async def test() -> None:
         store = MemoryStore()
         await fill(store, sound().block(block(SMALL, "host:c")))
-        await collected(store, meanwhile=Content().node("c"))
+        await collected(store, meanwhile=sign)
         assert list(await Records(store).affinities("host:c")) == [parse_cidr(SMALL)]
 
     asyncio.run(test())
