@@ -13,37 +13,30 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from calico.bgp import bird
-from calico.bgp.bird_sessions import usable
+from calico.bgp.bird_words import usable
 from calico.bgp.facts import Facts
 from calico.bgp.plan import plan
 from calico.bgp.services import announces
 from calico.bgp.speaker import Problem, Speaker
 from calico.model.address import AddressError, Cidr, parse_cidr
-from calico.model.bfd import BFDConfiguration
-from calico.model.bgp import BGPConfiguration, BGPPeer, SecretKeyRef
-from calico.model.bgpfilter import BGPFilter
+from calico.model.bgp import SecretKeyRef
 from calico.model.endpoint import WorkloadEndpoint
 from calico.model.fact import Update
 from calico.model.ipam import BlockAffinity
-from calico.model.kubernetes_kinds import EndpointSlice, Service
-from calico.model.node import Node
-from calico.model.pool import IPPool
-from calico.model.resource import Resource
+from calico.model.keys import KINDS
 
-_KINDS: Final[Mapping[str, type[Resource]]] = {
-    kind.__name__: kind
-    for kind in (
-        BFDConfiguration,
-        BGPConfiguration,
-        BGPFilter,
-        BGPPeer,
-        EndpointSlice,
-        IPPool,
-        Node,
-        Service,
-        WorkloadEndpoint,
-    )
+_FIELDS: Final[Mapping[str, str]] = {
+    "BFDConfiguration": "bfd",
+    "BGPConfiguration": "configurations",
+    "BGPFilter": "filters",
+    "BGPPeer": "peers",
+    "EndpointSlice": "slices",
+    "IPPool": "pools",
+    "Node": "nodes",
+    "Service": "services",
+    "WorkloadEndpoint": "workloads",
 }
+"""Where among ``Facts`` the resources of a kind are."""
 
 
 class Routing:
@@ -54,7 +47,7 @@ class Routing:
         self._interface_prefix = interface_prefix
         self._router_id = router_id
         self._owner = f"host:{node}"
-        self._tables: dict[str, dict[Any, Any]] = {kind: {} for kind in _KINDS}
+        self._tables: dict[str, dict[Any, Any]] = {kind: {} for kind in _FIELDS}
         self._blocks: set[Cidr] = set()
         self._routers: dict[str, Cidr] = {}
         self._speaker: Speaker | None = None
@@ -69,10 +62,10 @@ class Routing:
                 key.name, key.namespace, value if isinstance(value, BlockAffinity) else None
             )
             return held and self._changed()
-        if key.kind not in _KINDS:
+        table = self._tables.get(key.kind)
+        if table is None:
             return False
-        table = self._tables[key.kind]
-        kind = _KINDS[key.kind]
+        kind = KINDS[key.kind]
         place = (key.namespace, key.name) if kind.NAMESPACED else key.name
         wanted = value if isinstance(value, kind) else None
         if isinstance(wanted, WorkloadEndpoint) and wanted.spec.node != self._node:
@@ -131,17 +124,8 @@ class Routing:
 
     def _plan(self) -> Speaker:
         if self._speaker is None:
-            tables = self._tables
             facts = Facts(
-                nodes=tables["Node"],
-                configurations=tables["BGPConfiguration"],
-                peers=tables["BGPPeer"],
-                filters=tables["BGPFilter"],
-                pools=tables["IPPool"],
-                bfd=tables["BFDConfiguration"],
-                services=tables["Service"],
-                slices=tables["EndpointSlice"],
-                workloads=tables["WorkloadEndpoint"],
+                **{_FIELDS[kind]: table for kind, table in self._tables.items()},
                 blocks=frozenset(self._blocks),
                 routers=self._routers,
                 router_id=self._router_id,

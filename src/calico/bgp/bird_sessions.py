@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from calico.bgp.bird_filters import filter_name, session_filters
-from calico.bgp.bird_words import printable, quoted, symbol, word
+from calico.bgp.bird_words import quoted, symbol, usable, word
 from calico.bgp.speaker import Session, Speaker
 from calico.model.address import Family
 from calico.model.bgp import SecretKeyRef
@@ -123,14 +123,9 @@ def _channel(session: Session, family: Family) -> Iterator[str]:
     yield "  };"
 
 
-def usable(password: str | None) -> bool:
-    """Whether BIRD's language can say ``password``."""
-    return bool(password) and password == printable(password or "")
-
-
 def _password(reference: SecretKeyRef, passwords: Mapping[SecretKeyRef, str]) -> Iterator[str]:
     password = passwords.get(reference)
-    if password is not None and usable(password):
+    if usable(password):
         yield f"  password {quoted(password)};"
     else:
         yield f"  disabled;  # the password in secret {word(reference.name)} is not known"

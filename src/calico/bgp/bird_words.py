@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeGuard
 
 LONGEST: Final = 64
 """Letters of a symbol; BIRD refuses a configuration with a longer one."""
@@ -31,6 +31,11 @@ def quoted(text: str) -> str:
 def printable(text: str) -> str:
     """``text`` without what a string cannot hold."""
     return "".join(char for char in text if char.isprintable() and char != '"')
+
+
+def usable(password: str | None) -> TypeGuard[str]:
+    """Whether ``password`` is one, and can be said as it is."""
+    return bool(password) and password == printable(password or "")
 
 
 def word(text: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from calico.bgp.bird_words import usable
 from calico.model.bgp import SecretKeyRef
 
 LONGEST: Final = 80
@@ -69,7 +70,7 @@ def _read(reference: SecretKeyRef, directory: Path) -> str:
         raise ValueError(f"{path} holds no text; write the password there") from None
     if not password or len(password.encode()) > LONGEST:
         raise ValueError(f"{path} holds no password of 1 to {LONGEST} bytes")
-    if not password.isprintable() or '"' in password:
+    if not usable(password):
         raise ValueError(
             f"{path} holds a quote or a control character, which BIRD cannot be told; take another password"
         )

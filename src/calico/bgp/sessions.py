@@ -35,7 +35,7 @@ from calico.bgp.cluster import (
 )
 from calico.bgp.facts import Facts
 from calico.bgp.speaker import BGP_PORT, WORKLOAD_PREFIX, Bfd, Problem, Session, SessionType
-from calico.model import selector
+from calico.model import checks, selector
 from calico.model.address import AddressError, Cidr, Family, parse_cidr
 from calico.model.bgp import BGPPeerSpec
 from calico.model.endpoint import WorkloadEndpoint
@@ -47,7 +47,6 @@ _PREFIX: Final[Mapping[SessionType, str]] = {
     "NodePeer": "Node",
     "GlobalPeer": "Global",
 }
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 class Planned(NamedTuple):
@@ -275,7 +274,7 @@ def _check(spec: BGPPeerSpec) -> None:
         raise ValueError("node and nodeSelector exclude each other")
     if spec.peer_selector and spec.as_number is not None:
         raise ValueError("asNumber does not go with peerSelector; the nodes that it selects have their own")
-    if spec.peer_interface and _INTERFACE.fullmatch(spec.peer_interface) is None:
+    if spec.peer_interface and any(checks.interface(("spec", "peerInterface"), spec.peer_interface)):
         raise ValueError(f"{spec.peer_interface!r} is no name of an interface")
     if spec.reachable_by and not spec.peer_ip:
         raise ValueError("reachableBy goes with peerIP only")

@@ -20,7 +20,6 @@ MAX_PRIORITY: Final = 2**31 - 2
 LISTED: Final = 500
 COMMUNITIES: Final = 50
 _COMMUNITY: Final = re.compile(r"([0-9]{1,10}):([0-9]{1,10})(?::([0-9]{1,10}))?")
-_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _SEVERITIES: Final = ("Trace", "Debug", "Info", "Warning", "Error", "Fatal")
 _PEER_ADDRESS: Final = re.compile(r"(?P<v4>[0-9.]+):(?P<v4port>[0-9]+)|\[(?P<v6>[^\]]+)\]:(?P<v6port>[0-9]+)")
 
@@ -214,12 +213,7 @@ def _interface(resource: BGPPeer) -> Findings:
             "the far side is named twice",
             "write peerInterface or how else the peer is found",
         )
-    if _INTERFACE.fullmatch(spec.peer_interface) is None:
-        yield Finding(
-            ("spec", "peerInterface"),
-            f"{spec.peer_interface!r} is no name of an interface",
-            "write 1 to 15 letters, digits, '_', '.' and '-'",
-        )
+    yield from checks.interface(("spec", "peerInterface"), spec.peer_interface)
 
 
 def _peer_family(text: str) -> Family | None:

@@ -116,8 +116,10 @@ def node(spec: NodeSpec) -> Findings:
 def bgp_configuration(spec: BGPConfigurationSpec) -> Findings:
     """What BIRD is not told."""
     given = to_builtins(spec)
+    if spec.program_cluster_routes in _BIRD_INSTALLS:
+        del given["programClusterRoutes"]
     for field, instead in _NOT_OF_BGP.items():
-        if field in given and given[field] not in _BIRD_INSTALLS:
+        if field in given:
             yield Finding(("spec", field), f"it is stored, but {instead}", "remove it, or do not rely on it")
 
 
