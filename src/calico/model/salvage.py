@@ -7,11 +7,13 @@ Next: ``datastore.resync`` hands it on in the place of what cannot be read, and 
 
 Behaviour reference 3.7 takes an invalid resource for deleted. For a workload endpoint or a profile that closes; but
 a policy that vanishes opens what it denied, as do a host endpoint and a set that rules deny. So of a policy all that
-can be read keeps its place (tier, order, selectors, directions) and its rules become one: deny.
+can be read keeps its place (tier, order, selectors, directions) and its rules become one: deny. A BGP configuration that
+vanishes would let the mesh come up without its password.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from calico.model.address import AddressError, parse_cidr
+from calico.model.bgp import BGPConfiguration, BGPConfigurationSpec, BGPPassword
 from calico.model.cluster import ClusterInformation, ClusterInformationSpec
 from calico.model.endpoint import HostEndpoint, HostEndpointSpec
 from calico.model.felix import FelixConfiguration, FelixConfigurationSpec
@@ -132,17 +135,33 @@ def _converted(key: Key, spec: Mapping[str, Any]) -> Resource:
 
 def _felix(key: Key, tree: Mapping[str, Any]) -> Resource:
     """Settings do not close or open as such: each that can be read counts, the others are not given."""
-    spec: dict[str, Any] = {}
-    for name, value in _spec(tree).items():
-        try:
-            msgspec.convert({name: value}, FelixConfigurationSpec)
-        except msgspec.ValidationError:
-            continue
-        spec[name] = value
     metadata = _metadata(key, tree)
     if isinstance(of_tree := tree.get("metadata"), dict):
         metadata = replace(metadata, creation_timestamp=_text(of_tree, "creationTimestamp") or None)
-    return FelixConfiguration(metadata=metadata, spec=msgspec.convert(spec, FelixConfigurationSpec))
+    spec = msgspec.convert(_readable(tree, FelixConfigurationSpec), FelixConfigurationSpec)
+    return FelixConfiguration(metadata=metadata, spec=spec)
+
+
+def _bgp(key: Key, tree: Mapping[str, Any]) -> Resource:
+    """Each setting that can be read counts; a mesh that cannot be told from none is none, a password is one that nobody has."""
+    given, readable = _spec(tree), _readable(tree, BGPConfigurationSpec)
+    lost = given.keys() - readable.keys()
+    spec = msgspec.convert(readable, BGPConfigurationSpec)
+    if "nodeToNodeMeshEnabled" in lost:
+        spec = replace(spec, node_to_node_mesh_enabled=False)
+    if "nodeMeshPassword" in lost or not given:
+        spec = replace(spec, node_mesh_password=BGPPassword())
+    return BGPConfiguration(metadata=_metadata(key, tree), spec=spec)
+
+
+def _readable(tree: Mapping[str, Any], spec: type[msgspec.Struct]) -> dict[str, Any]:
+    """The fields of a ``spec`` that can be read, each for itself."""
+    found = {}
+    for name, value in _spec(tree).items():
+        with contextlib.suppress(msgspec.ValidationError):
+            msgspec.convert({name: value}, spec)
+            found[name] = value
+    return found
 
 
 def _cluster(key: Key, tree: Mapping[str, Any]) -> Resource:
@@ -155,6 +174,7 @@ def _cluster(key: Key, tree: Mapping[str, Any]) -> Resource:
 
 
 _MAKERS: Final[dict[str, Callable[[Key, Mapping[str, Any]], Resource | None]]] = {
+    "BGPConfiguration": _bgp,
     "ClusterInformation": _cluster,
     "ClusterNetworkPolicy": _cluster_policy,
     "FelixConfiguration": _felix,

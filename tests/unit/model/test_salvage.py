@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from calico.model.bgp import BGPConfiguration, BGPConfigurationSpec, BGPPassword
 from calico.model.cluster import ClusterInformation
 from calico.model.endpoint import HostEndpoint
 from calico.model.felix import FelixConfiguration
@@ -125,3 +126,39 @@ def test_a_store_that_does_not_say_plainly_that_it_is_ready_is_locked(value: byt
     found = salvaged(Key("ClusterInformation", "default"), value)
     assert isinstance(found, ClusterInformation)
     assert found.locked is locked
+
+
+@pytest.mark.parametrize("value", GARBAGE)
+def test_a_bgp_configuration_of_which_nothing_can_be_read_may_have_asked_for_a_password(value: bytes) -> None:
+    """The mesh does not come up without the protection that was asked for."""
+    found = salvaged(Key("BGPConfiguration", "default"), value)
+
+    assert isinstance(found, BGPConfiguration)
+    assert found.spec == BGPConfigurationSpec(node_mesh_password=BGPPassword())
+
+
+@pytest.mark.parametrize(
+    ("value", "spec"),
+    [
+        (
+            b'{"spec": {"asNumber": 65009, "listenPort": "x", "nodeMeshPassword": {"secretKeyRef": 5}}}',
+            BGPConfigurationSpec(as_number=65009, node_mesh_password=BGPPassword()),
+        ),
+        (
+            b'{"spec": {"asNumber": {}, "nodeToNodeMeshEnabled": "no", "bindMode": "NodeIP"}}',
+            BGPConfigurationSpec(node_to_node_mesh_enabled=False, bind_mode="NodeIP"),
+        ),
+        (
+            b'{"spec": {"listenPort": "x", "nodeToNodeMeshEnabled": true}}',
+            BGPConfigurationSpec(node_to_node_mesh_enabled=True),
+        ),
+    ],
+)
+def test_a_bgp_configuration_keeps_each_setting_that_can_be_read(
+    value: bytes, spec: BGPConfigurationSpec
+) -> None:
+    """What is not understood is not given, but for a password, which is missing, and a mesh, which is off."""
+    found = salvaged(Key("BGPConfiguration", "default"), value)
+
+    assert isinstance(found, BGPConfiguration)
+    assert found.spec == spec
