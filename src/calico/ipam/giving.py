@@ -93,12 +93,14 @@ async def _give(
     records: Records, cidr: Cidr, held: Stored[IPAMBlock] | None, planned: Planned, counts: _Counts
 ) -> Given:
     unanswered: list[tuple[IPAMBlock, Given]] = []
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS + 1):
         if held is None:
             return []
         for written, given in unanswered:
             if _gave(held.value, written, given):  # only the answer was lost
                 return given
+        if attempt == ATTEMPTS:
+            break
         changed, given = planned(held.value)
         if not given:
             return []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from calico.datastore.api import Conflict, Denied, Entry, Listing, Store, Unavailable
 from calico.datastore.faulty import FaultyStore
 from calico.ipam import block as blocks
-from calico.ipam import claims
+from calico.ipam import claims, giving
 from calico.ipam.block import Release
 from calico.ipam.client import Assignment, Client, Request
 from calico.ipam.errors import BadRecord
@@ -404,6 +404,29 @@ def test_address_whose_answer_was_lost_is_counted_also_when_its_block_lost_its_o
         assert await Client(store, "a").addresses("h") == (address,)
         assert await Client(store, "b").release_by_handle("h") == [address]
         assert (await picture(store)).blocks == {}
+
+    run(body())
+
+
+def test_last_attempt_whose_answer_was_lost_is_looked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its address would be given, and counted by nobody."""
+    monkeypatch.setattr(giving, "ATTEMPTS", 1)
+
+    class Deaf(FaultyStore):
+        """Does each write over a block, and answers none."""
+
+        async def put(
+            self, path: str, value: bytes, *, revision: int | None, lease: int | None = None
+        ) -> int:
+            written = await super().put(path, value, revision=revision, lease=lease)
+            if "/assignment/" in path:
+                raise Unavailable("the connection broke")
+            return written
+
+    async def body() -> None:
+        store = await world(SMALL)
+        [address] = await auto_assign(Client(Deaf(store), "a"), 1, 0, "h", {})
+        assert await Client(store, "a").release_by_handle("h") == [address]
 
     run(body())
 
