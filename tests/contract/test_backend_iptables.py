@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import threading
 from collections.abc import Iterator
@@ -111,14 +112,13 @@ def test_appended_chains_stay_behind_foreign_rules(rig: Rig) -> None:
 
 
 def test_a_held_lock_is_busy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another program holds the lock the back end says so, and works once it is free again."""
-    if rig.backend.name == "iptables-nft":
-        pytest.skip("this variant needs no lock")
+    """While another program holds the lock the back end says so, and works once it is free again; iptables-nft needs none."""
+    needed = rig.backend.name == "iptables-legacy"
     monkeypatch.setattr("calico.programming.iptables._WAIT", "1")
     rig.load(example())
     with rig.lock_file.open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Busy, match="lock"):
+        with pytest.raises(Busy, match="lock") if needed else contextlib.nullcontext():
             rig.apply(ast.Change(4, chains={"filter-FORWARD": ast.Chain((), ast.Hook("filter", "forward"))}))
 
     rig.sync()
