@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from calico.bgp.facts import Facts
+from calico.bgp.facts import Facts, Place
 from calico.bgp.speaker import Problem
 from calico.model.address import AddressError, Cidr, Family, parse_address, parse_cidr
 from calico.model.bgp import BGPConfigurationSpec, ServiceBlock
+from calico.model.kubernetes_kinds import Service
 
 EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 """The label of nodes that announce no services, if it is "true"."""
@@ -59,17 +60,19 @@ def announced(
     if not everything or labels.get(EXCLUDED) == "true":
         return Announced((), ranges)
     routes = {each.cidr for each in everything if each.whole}
-    here = _families_here(node, facts)
-    for place in facts.services:
+    one_by_one = any(each.each for each in everything)
+    locals_ = {place for place, service in facts.services.items() if _is_local(_spec(service))}
+    here = _families_here(node, facts, locals_)
+    # Of most services the ranges say everything; those must cost nothing, for slices change all day long.
+    for place in facts.services if one_by_one else locals_:
         service = facts.services[place]
-        spec_ = service.spec if isinstance(service.spec, dict) else {}
+        spec_ = _spec(service)
         if _word(spec_, "type") not in _TYPES or _word(spec_, "clusterIP") in {"", "None"}:
             continue
-        local = _word(spec_, "externalTrafficPolicy") == "Local"
         families = here.get(place, frozenset())
         for address, allowed in _addresses(spec_, service.status, cluster, external, balancers):
             holding = [each for each in allowed if each.cidr.contains(address)]
-            if (address.family in families) if local else any(each.each for each in holding):
+            if (address.family in families) if place in locals_ else any(each.each for each in holding):
                 routes.update([address] if holding else [])
     return Announced(tuple(sorted(routes)), ranges)
 
@@ -89,16 +92,30 @@ def _ranges(
     return found
 
 
-def _families_here(node: str, facts: Facts) -> dict[tuple[str, str], frozenset[Family]]:
-    """By service, the families in which it has a ready endpoint on ``node``."""
-    families: dict[tuple[str, str], set[Family]] = {}
-    for namespace, name in facts.slices:
-        slice_ = facts.slices[namespace, name]
+def _families_here(node: str, facts: Facts, services: set[Place]) -> dict[Place, frozenset[Family]]:
+    """By service, of ``services``, the families in which it has a ready endpoint on ``node``."""
+    families: dict[Place, set[Family]] = {}
+    if not services:
+        return {}
+    for (namespace, _), slice_ in facts.slices.items():
         service = slice_.metadata.labels.get(_SERVICE_NAME)
         family = _FAMILIES.get(slice_.address_type)
-        if service and family and any(_ready(endpoint, node) for endpoint in slice_.endpoints or ()):
+        if (
+            service
+            and family
+            and (namespace, service) in services
+            and any(_ready(endpoint, node) for endpoint in slice_.endpoints or ())
+        ):
             families.setdefault((namespace, service), set()).add(family)
     return {place: frozenset(found) for place, found in families.items()}
+
+
+def _spec(service: Service) -> Mapping[str, Any]:
+    return service.spec if isinstance(service.spec, dict) else {}
+
+
+def _is_local(spec: Mapping[str, Any]) -> bool:
+    return _word(spec, "externalTrafficPolicy") == "Local"
 
 
 def _ready(endpoint: Any, node: str) -> bool:

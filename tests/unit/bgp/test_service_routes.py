@@ -81,6 +81,15 @@ def test_local_service_is_announced_where_it_is_served() -> None:
     assert len(routes(HERE, settings(), service(), endpoints(ready=None))) == len(WHOLE) + 4
 
 
+def test_wide_ranges_alone_say_nothing_of_single_services() -> None:
+    """Where every range goes out whole, only a service that is Local adds addresses of its own."""
+    wide = settings(serviceExternalIPs=[{"cidr": "192.0.2.0/24"}])
+    single = ["10.96.0.5/32", "192.0.2.5/32", "203.0.113.5/32"]
+
+    assert routes(HERE, wide, service("Cluster"), endpoints()) == WHOLE
+    assert routes(HERE, wide, service(), endpoints()) == sorted([*WHOLE[:3], *single]) + WHOLE[3:]
+
+
 def test_each_family_is_announced_where_it_is_served() -> None:
     """An IPv6 address needs an IPv6 endpoint here."""
     assert "fd96::5/128" not in routes(HERE, settings(), service(), endpoints())
