@@ -30,12 +30,12 @@ from calico.rendering.renderer import Renderer
 from calico.ruleset import ast
 from support.backends import FAMILIES, NAMES, Rig, make_rig, nets, rule, table
 from support.netns import needs_root
-from support.packets import ADDRESS, GRE, ICMP, ICMP6, INTERFACE, SCTP, TCP, UDP, UDPLITE, Probe, fenced
+from support.packets import ADDRESS, GRE, ICMP, ICMP6, SCTP, TCP, UDP, UDPLITE, Probe, fenced
+from support.rows import OPEN, PROFILES, host, workload
 
 pytestmark = [pytest.mark.root, needs_root]
 
 PORTS = range(1, 9)
-ALLOWING = "kns.open"
 HOST_INTERFACES = {
     "lo": frozenset(nets("127.0.0.1", "::1")),
     "eth0": frozenset(parse_address(ADDRESS["host"][family]) for family in FAMILIES),
@@ -76,19 +76,6 @@ def row(action: Literal["Allow", "Deny", "Log", "Pass"], *ports: int, **fields: 
     return RuleRow(action, Origin("GlobalNetworkPolicy", "default", "", "test", "ingress", 0), **fields)
 
 
-def workload(name: str, **fields: Any) -> tuple[EndpointId, EndpointRow]:
-    """The endpoint of w1 or w2; without tiers its profile allows everything."""
-    addresses = tuple(parse_address(ADDRESS[name][family]) for family in FAMILIES)
-    given = {"interface": INTERFACE[name], "ingress": (), "egress": (), "profiles": (ALLOWING,), **fields}
-    return EndpointId("WorkloadEndpoint", "default", name), EndpointRow(addresses=addresses, **given)
-
-
-def host(**fields: Any) -> tuple[EndpointId, EndpointRow]:
-    """The host endpoint of eth0."""
-    given = {"interface": "eth0", "addresses": (), "ingress": (), "egress": (), "profiles": (), **fields}
-    return EndpointId("HostEndpoint", "", "host"), EndpointRow(**given)
-
-
 def policy_id(name: str) -> PolicyId:
     return PolicyId("GlobalNetworkPolicy", "", name)
 
@@ -127,7 +114,6 @@ def program(
     rig.sync()
     made = Programmed(rig, Renderer(settings or Settings()))
     names = {*(ingress or {}), *(egress or {})}
-    everything = PolicyRow((allow(),), (allow(),))
     made.update(
         Delta(
             set_infos={
@@ -143,7 +129,7 @@ def program(
                 )
                 for name in names
             },
-            profiles={ALLOWING: everything, **(profiles or {})},
+            profiles={**PROFILES, **(profiles or {})},
             endpoints=dict(endpoints),
             pools={parse_cidr(text): PoolRow(nat) for text, nat in (pools or {}).items()},
         )
@@ -212,7 +198,7 @@ def test_a_pass_out_of_the_last_tier_reaches_the_profiles(rig: Rig) -> None:
 
 def test_what_is_missing_denies(rig: Rig) -> None:
     """A profile or policy that does not exist denies, and so does an endpoint without any, or inactive."""
-    made = program(rig, workload("w1"), workload("w2", profiles=("missing", ALLOWING)))
+    made = program(rig, workload("w1"), workload("w2", profiles=("missing", OPEN)))
     assert in_both(rig, "w1", "w2") == []
 
     made.update(Delta(endpoints=dict([workload("w2", profiles=())])))

@@ -24,18 +24,18 @@ from calico.desired import (
     TierRow,
     Tiers,
 )
-from calico.model.address import Family, parse_address
+from calico.model.address import Family
 from calico.model.settings import Settings
 from calico.rendering.renderer import Renderer
 from support.backends import NAMES, make_backend
 from support.netns import needs_root
 from support.packets import ADDRESS, ICMP6, TCP, UDP, Probe, World, fenced, world
+from support.rows import PROFILES, host, workload
 
 pytestmark = [pytest.mark.root, needs_root]
 
 FAMILIES: tuple[Family, ...] = (4, 6)
 SETTINGS = Settings(interface_prefix=("cali1",))
-OPEN = "open"
 YES, NO = [True, True], [False, False]
 ELSEWHERE = {4: "192.0.2.80", 6: "2001:db8::80"}
 """Addresses that nobody has: only destination NAT leads from there anywhere."""
@@ -51,18 +51,6 @@ def rule(action: str, *ports: int, end: str = "destination", protocol: int = UDP
 
 def tier(*names: str) -> tuple[TierRow, ...]:
     return (TierRow("default", "Deny", tuple(PolicyId("GlobalNetworkPolicy", "", name) for name in names)),)
-
-
-def host(name: str = "eth0", interface: str = "eth0", **fields: Any) -> tuple[EndpointId, EndpointRow]:
-    """A host endpoint whose profile allows everything."""
-    row = EndpointRow(interface, (), (), (), (OPEN,))
-    return EndpointId("HostEndpoint", "", name), replace(row, **fields)
-
-
-def workload(**fields: Any) -> tuple[EndpointId, EndpointRow]:
-    addresses = tuple(parse_address(ADDRESS["w1"][family]) for family in FAMILIES)
-    row = EndpointRow("cali1", addresses, (), (), (OPEN,))
-    return EndpointId("WorkloadEndpoint", "default", "w1"), replace(row, **fields)
 
 
 class Scene:
@@ -95,11 +83,10 @@ class Scene:
         rows |= dict(endpoints)
         gone = dict.fromkeys(key for key in self.known if isinstance(key, PolicyId))
         self.known = {*rows, *policies}
-        everything = (rule("Allow"),)
         self.renderer.update(
             Delta(
                 policies={**gone, **policies},
-                profiles={OPEN: PolicyRow(everything, everything)},
+                profiles=PROFILES,
                 endpoints=rows,
             ),
             {"lo": frozenset(), "eth0": frozenset(), "cali1": frozenset(), "cali2": frozenset()},

@@ -18,13 +18,10 @@ from calico.desired import (
     Delta,
     EndpointId,
     EndpointRow,
-    Origin,
-    PolicyRow,
     PoolRow,
-    RuleRow,
     TierRow,
 )
-from calico.model.address import Family, parse_address, parse_cidr
+from calico.model.address import Family, parse_cidr
 from calico.model.settings import Settings
 from calico.programming.backend import ProgrammingError
 from calico.rendering.renderer import Renderer
@@ -32,11 +29,10 @@ from calico.ruleset import ast
 from support.backends import FAMILIES, NAMES, Rig, make_rig, nets, rule, table
 from support.netns import needs_root
 from support.packets import ADDRESS, ICMP, ICMP6, INTERFACE, UDP, Probe
+from support.rows import PROFILES, host, workload
 
 pytestmark = [pytest.mark.root, needs_root]
 
-OPEN = "open"
-ALLOW = RuleRow("Allow", Origin("Profile", "", "", OPEN, "ingress", 0))
 CLOSED = (TierRow("default", "Deny", ()),)
 W1_ONLY = Settings(interface_prefix=("cali1",))
 """With these the interface of w2 is one of the host's own, and w2 somebody beside it."""
@@ -75,18 +71,6 @@ def host_policy(rig: Rig, policy: str) -> None:
             run(rig, tool(rig, program), "-w", "-P", chain, policy)
 
 
-def workload(name: str, **fields: object) -> tuple[EndpointId, EndpointRow]:
-    addresses = tuple(parse_address(ADDRESS[name][family]) for family in FAMILIES)
-    row = EndpointRow(INTERFACE[name], addresses, (), (), (OPEN,))
-    return EndpointId("WorkloadEndpoint", "default", name), replace(row, **fields)  # type: ignore[arg-type]
-
-
-def host(**fields: object) -> tuple[EndpointId, EndpointRow]:
-    """The host endpoint of eth0."""
-    row = EndpointRow("eth0", (), (), (), (OPEN,))
-    return EndpointId("HostEndpoint", "", "host"), replace(row, **fields)  # type: ignore[arg-type]
-
-
 def program(
     rig: Rig,
     *endpoints: tuple[EndpointId, EndpointRow],
@@ -97,7 +81,7 @@ def program(
     renderer = Renderer(settings)
     renderer.update(
         Delta(
-            profiles={OPEN: PolicyRow((ALLOW,), (ALLOW,))},
+            profiles=PROFILES,
             endpoints=dict(endpoints),
             pools={parse_cidr(pool): PoolRow(nat_outgoing=True) for pool in pools},
         ),
