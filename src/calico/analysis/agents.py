@@ -19,6 +19,8 @@ from calico.model.resource import Resource
 from calico.model.settings import Settings
 from calico.model.settings_sources import applying, resolve
 
+_BUILT_IN: Final = Settings()
+
 
 class Agents:
     """The settings of all agents. ``given`` are those of every node, in the place of what ``facts`` say."""
@@ -41,6 +43,3 @@ class Agents:
             stored, _ = applying(self._configurations, node, labels)
             self._known[node] = resolve(stored, backend="nftables").settings
         return self._known[node]
-
-
-_BUILT_IN: Final = Settings()

@@ -5,7 +5,8 @@ Out:  ``Decision`` for a flow: what the source's end and the destination's end s
 Next: ``lab probe``, tests in CI, people's own scripts.
 
 Both ends decide independently, as their hosts do, and so does what passes the packet on: host endpoints of the
-workloads' hosts, and of hosts between. Where no endpoint of the world stands at an end, that end has no say. A host never polices its own traffic to itself and to its local workloads (behaviour reference 3.3).
+workloads' hosts, and of hosts between. Where no endpoint of the world stands at an end, that end has no say. A host
+never polices its own traffic to itself and to its local workloads (behaviour reference 3.3).
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ class World:
     """Resources, and the policy that follows from them.
 
     ``facts`` are resources as a store holds them, under their keys, Kubernetes' objects among them (see
-    ``datastore.resync.picture``); ``settings`` are those of every agent, by default what the facts say of each; ``host_pods`` are no resources, but may be
-    asked about by name.
-    ``problems`` says what of all this could not be used, and what became of it.
+    ``datastore.resync.picture``); ``settings`` are those of every agent, by default what the facts say of each;
+    ``host_pods`` are no resources, but may be asked about by name. ``problems`` says what of all this could not be used,
+    and what became of it.
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class World:
         """A world of ``documents``: resources of projectcalico.org/v3 and Kubernetes objects, lists of them included.
 
         What a client fills in when it writes a resource is filled in here. A later document replaces an earlier one of
-        the same kind and name; what a Kubernetes object stands for replaces no resource. Raises ``InvalidResources`` with all that is wrong with all resources; what
-        of Kubernetes' objects could not be converted falls to the closed side, and is among ``problems``.
+        the same kind and name; what a Kubernetes object stands for replaces no resource. Raises ``InvalidResources``
+        with all that is wrong with all resources; what of Kubernetes' objects could not be converted falls to the
+        closed side, and is among ``problems``.
         """
         read = _Documents(documents)
         return cls(
@@ -133,9 +135,10 @@ class World:
         An end is an address, "namespace/name" of a Pod or WorkloadEndpoint, or the name of a HostEndpoint.
         ``protocol`` is a name in any case or a number; ICMP between IPv6 ends means ICMPv6. Ends that have both
         families meet on ``ip_version``; else on IPv4, or IPv6 where the protocol is ICMPv6. A port, type or code that is
-        not given matches no rule that asks for one. ``through`` are nodes that pass the flow on between those of
-        the ends, such as gateways: the world does not know them by itself. Raises ``UnknownEndError`` for an end that is nothing of this
-        world and no address, for a node that is not of it, and for ends without a family in common; ``ValueError`` for an unknown protocol.
+        not given matches no rule that asks for one. ``through`` are nodes that pass the flow on between those of the
+        ends, such as gateways: the world does not know them by itself. Raises ``UnknownEndError`` for an end that is
+        nothing of this world and no address, for a node that is not of it, and for ends without a family in common;
+        ``ValueError`` for an unknown protocol.
         """
         return self.judge(
             self.flow(
