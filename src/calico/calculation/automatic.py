@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from calico.model.address import Cidr, address_in, parse_cidr
+from calico.model.checks import NAME_LENGTH
 from calico.model.cluster import AutoHostEndpoint, HostEndpointTemplate, KubeControllersConfiguration
 from calico.model.endpoint import ALL_INTERFACES, HostEndpoint, HostEndpointSpec
 from calico.model.errors import ModelError
@@ -32,7 +33,6 @@ CREATOR: Final = "calico-kube-controllers"
 
 _SUFFIX: Final = "auto-hep"
 _INTERNAL: Final = "InternalIP"
-_LONGEST_NAME: Final = 253
 
 
 class Wanted(NamedTuple):
@@ -144,7 +144,7 @@ def _made(
 def _name(parts: Iterable[str]) -> str:
     """The parts with dashes between; where that is too long, a digest of it in their place, as Calico has it."""
     name = "-".join(parts)
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= NAME_LENGTH:
         return name
     digest = base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode().rstrip("=")
     return f"{re.sub('[-_.]', '', digest)}-{_SUFFIX}".lower()

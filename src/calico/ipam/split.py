@@ -18,11 +18,11 @@ from msgspec.structs import replace
 
 from calico.ipam.plan import DEFAULT_BLOCK_LENGTH
 from calico.model.address import WIDTH, Cidr, parse_cidr
+from calico.model.checks import NAME_LENGTH
 from calico.model.errors import ModelError
 from calico.model.pool import IPPool
 from calico.model.resource import Metadata
 
-LONGEST_NAME: Final = 253
 MOST_PARTS: Final = 1024
 """A pool for each of more parts would help nobody, and could not be undone."""
 
@@ -50,7 +50,7 @@ def split(pool: IPPool, parts: int, pools: Mapping[str, IPPool]) -> Split:
     made = []
     for index, each in enumerate(_parts(cidr, parts, _block_length(pool, cidr))):
         suffix = f"-{index}"
-        new = f"split-{name}"[: LONGEST_NAME - len(suffix)] + suffix
+        new = f"split-{name}"[: NAME_LENGTH - len(suffix)] + suffix
         metadata = Metadata(name=new, labels=pool.metadata.labels, annotations=pool.metadata.annotations)
         spec = replace(pool.spec, cidr=str(each), disabled=False)
         made.append(IPPool(metadata=metadata, spec=spec))

@@ -17,6 +17,7 @@ from calico.model.numbers import MAX_PORT, port_name
 
 T = TypeVar("T")
 
+NAME_LENGTH: Final = 253
 SELECTOR_LENGTH: Final = 1024
 LABEL_VALUE_LENGTH: Final = 63
 
@@ -47,7 +48,7 @@ def only(path: Path, value: str, allowed: str, kind: str) -> Findings:
 
 def dns_subdomain(path: Path, value: str) -> Findings:
     """Words of DNS with dots between, at most 253 characters in all."""
-    if len(value) > 253 or _SUBDOMAIN.fullmatch(value) is None:
+    if len(value) > NAME_LENGTH or _SUBDOMAIN.fullmatch(value) is None:
         yield Finding(
             path,
             f"{value!r} is no DNS subdomain",
@@ -71,7 +72,7 @@ def labels(path: Path, values: Mapping[str, str]) -> Findings:
 def qualified_name(path: Path, key: str) -> Findings:
     """A key of a label or an annotation: a name, and before it optionally a DNS subdomain and a ``/``."""
     prefix, slash, name = key.rpartition("/")
-    if slash and (len(prefix) > 253 or _SUBDOMAIN.fullmatch(prefix) is None):
+    if slash and (len(prefix) > NAME_LENGTH or _SUBDOMAIN.fullmatch(prefix) is None):
         yield Finding(
             path,
             f"the part before '/' of key {key!r} is no DNS subdomain",

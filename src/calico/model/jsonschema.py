@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
+from calico.model.checks import NAME_LENGTH
 from calico.model.resource import Resource, kind_word
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-LONGEST_NAME: Final = 253
 
 _REFERENCE: Final = "#/$defs/"
 
@@ -77,7 +77,7 @@ def _metadata(kind: type[Resource], common: dict[str, Any]) -> dict[str, Any]:
     if kind.ONLY:
         properties["name"] = {"const": kind.ONLY}
     elif kind.name_problems is Resource.name_problems:
-        properties["name"] = {"type": "string", "pattern": SUBDOMAIN, "maxLength": LONGEST_NAME}
+        properties["name"] = {"type": "string", "pattern": SUBDOMAIN, "maxLength": NAME_LENGTH}
     # Whether there must be a name: a kind whose names are made of the spec has nothing against an empty one.
     named = any(kind.name_problems(Resource()))
     return {**common, "properties": properties, "required": ["name"] if named else []}
