@@ -19,6 +19,7 @@ from calico.programming.monitor import Changes, Monitor, Writer
 from calico.programming.netlink import ROUTE, Channel
 from calico.programming.routes import Routes
 from calico.programming.rtnetlink import device_route, drop_route, put_route
+from support.host import eventually
 from support.netns import Namespace, link, namespaces, needs_root
 
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
@@ -36,6 +37,9 @@ def inside() -> Iterator[Namespace]:
         for one in (host, far):  # without link-local addresses, which would be changes of their own
             one.run("sysctl", "-qw", "net.ipv6.conf.default.addr_gen_mode=1")
         link(host, "cali1", far, "eth0")
+        # The kernel tells of the carrier on its own time, perhaps only when a monitor listens already: until then, wait.
+        eventually(lambda: "state UP" in host.run("ip", "link", "show", "cali1").stdout, what="cali1 is up")
+        host.run("ip", "link", "set", "cali1", "up")  # waits for the kernel's lock, under which it tells
         yield host
 
 
